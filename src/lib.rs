@@ -1,0 +1,3 @@
+//! sessiongate: a session-enforcing API gateway.
+
+pub mod policy;
