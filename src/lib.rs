@@ -1,3 +1,7 @@
 //! sessiongate: a session-enforcing API gateway.
 
+pub mod auth;
+pub mod clock;
+pub mod config;
 pub mod policy;
+pub mod upstream;

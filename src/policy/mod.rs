@@ -1,7 +1,20 @@
 //! What is decided, purely: no sockets, files, clock, randomness, logging or async.
 //!
-//! Each step turns one type into a stronger one; a type that exists is proof (see [`call`]).
+//! Each step turns one type into a stronger one; a type that exists is proof. [`call`] has the ladder.
 
+pub mod call;
+pub mod claims;
+pub mod credentials;
+pub mod fields;
+pub mod head;
+pub mod headers;
+pub mod ids;
+pub mod media;
 pub mod method;
 pub mod rejection;
+pub mod route;
+pub mod scopes;
+pub mod session;
+pub mod target;
+pub mod time;
 pub mod violation;

@@ -51,7 +51,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 4] = [Self::Missing, Self::Invalid, Self::Repeated, Self::Unsupported];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Missing, Self::Invalid, Self::Repeated, Self::Unsupported];
 
     /// The `code` of a violation in a problem body.
     #[must_use]

@@ -1,0 +1,167 @@
+//! Verification keys. The algorithm comes from the key, never from the token (RFC 8725 section 3.1).
+
+use std::str::FromStr;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+
+/// Shortest HMAC secret, in bytes: as long as the output of HS256 (RFC 7518 section 3.2).
+pub const SECRET_MIN: usize = 32;
+
+/// Why a key cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// An HMAC secret that can be guessed.
+    #[error("the secret has {0} bytes; HMAC needs at least {SECRET_MIN}")]
+    SecretTooShort(usize),
+    /// Not a public key in PEM.
+    #[error("this is not a PEM public key for RSA, EC P-256 or P-384, or Ed25519")]
+    NotAKey,
+    /// An algorithm that the key cannot verify.
+    #[error("{0:?} does not go with this key")]
+    AlgorithmMismatch(Algorithm),
+    /// Not a JSON key set.
+    #[error("this is not a JSON Web Key Set: {0}")]
+    NotAKeySet(String),
+    /// A key set without one usable key.
+    #[error("the key set holds no usable signature key ({skipped} skipped)")]
+    NoUsableKey {
+        /// Keys of other kinds or uses.
+        skipped: usize,
+    },
+}
+
+const HMAC: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+const RSA: &[Algorithm] =
+    &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
+
+/// One key and the algorithms it may verify.
+#[derive(Clone)]
+pub struct VerificationKey {
+    kid: Option<Box<str>>,
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+/// Shows which key it is, never the key.
+impl std::fmt::Debug for VerificationKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VerificationKey")
+            .field("kid", &self.kid)
+            .field("algorithms", &self.algorithms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl VerificationKey {
+    /// An HMAC secret, for HS256 unless `algorithms` says otherwise.
+    ///
+    /// # Errors
+    /// [`KeyError::SecretTooShort`], [`KeyError::AlgorithmMismatch`].
+    pub fn from_secret(secret: &[u8], kid: Option<&str>, algorithms: &[Algorithm]) -> Result<Self, KeyError> {
+        if secret.len() < SECRET_MIN {
+            return Err(KeyError::SecretTooShort(secret.len()));
+        }
+        let algorithms = chosen(algorithms, &[Algorithm::HS256], HMAC)?;
+        Ok(Self { kid: kid.map(Box::from), algorithms, key: DecodingKey::from_secret(secret) })
+    }
+
+    /// A public key in PEM: RSA (default RS256), EC P-256 (ES256) or P-384 (ES384), Ed25519 (EdDSA).
+    ///
+    /// # Errors
+    /// [`KeyError::NotAKey`], [`KeyError::AlgorithmMismatch`].
+    pub fn from_pem(pem: &[u8], kid: Option<&str>, algorithms: &[Algorithm]) -> Result<Self, KeyError> {
+        let kid = kid.map(Box::from);
+        if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
+            return Ok(Self { kid, algorithms: chosen(algorithms, &[Algorithm::RS256], RSA)?, key });
+        }
+        if let Ok(key) = DecodingKey::from_ed_pem(pem) {
+            return Ok(Self { kid, algorithms: chosen(algorithms, &[Algorithm::EdDSA], &[Algorithm::EdDSA])?, key });
+        }
+        let key = DecodingKey::from_ec_pem(pem).map_err(|_| KeyError::NotAKey)?;
+        // An uncompressed point: one byte, then two coordinates of 32 bytes on P-256 and of 48 on P-384.
+        let own = match key.try_get_as_bytes().map(<[u8]>::len) {
+            Ok(65) => Algorithm::ES256,
+            Ok(97) => Algorithm::ES384,
+            _ => return Err(KeyError::NotAKey),
+        };
+        Ok(Self { kid, algorithms: chosen(algorithms, &[own], &[own])?, key })
+    }
+
+    /// The usable signature keys of a JSON Web Key Set (RFC 7517), and how many others it holds. Bad entries are
+    /// skipped one by one.
+    ///
+    /// # Errors
+    /// [`KeyError::NotAKeySet`], [`KeyError::NoUsableKey`].
+    pub fn from_jwks(json: &[u8]) -> Result<(Vec<Self>, usize), KeyError> {
+        #[derive(serde::Deserialize)]
+        struct KeySet {
+            keys: Vec<serde_json::Value>,
+        }
+        let set: KeySet = serde_json::from_slice(json).map_err(|error| KeyError::NotAKeySet(error.to_string()))?;
+        let total = set.keys.len();
+        let keys: Vec<Self> = set
+            .keys
+            .into_iter()
+            .filter_map(|entry| serde_json::from_value(entry).ok())
+            .filter_map(|jwk| Self::from_jwk(&jwk))
+            .collect();
+        let skipped = total - keys.len();
+        if keys.is_empty() { Err(KeyError::NoUsableKey { skipped }) } else { Ok((keys, skipped)) }
+    }
+
+    fn from_jwk(jwk: &Jwk) -> Option<Self> {
+        let signs = jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
+        let possible: &[Algorithm] = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => RSA,
+            AlgorithmParameters::OctetKey(_) => HMAC,
+            AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => &[Algorithm::EdDSA],
+            AlgorithmParameters::EllipticCurve(curve) => match curve.curve {
+                EllipticCurve::P256 => &[Algorithm::ES256],
+                EllipticCurve::P384 => &[Algorithm::ES384],
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let algorithms = match jwk.common.key_algorithm {
+            Some(named) => vec![verifying(named).filter(|named| possible.contains(named))?],
+            None if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) => vec![Algorithm::HS256],
+            None => possible.to_vec(),
+        };
+        let key = DecodingKey::from_jwk(jwk).ok().filter(|_| signs)?;
+        if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_))
+            && key.try_get_as_bytes().map_or(0, <[u8]>::len) < SECRET_MIN
+        {
+            return None;
+        }
+        Some(Self { kid: jwk.common.key_id.as_deref().map(Box::from), algorithms, key })
+    }
+
+    /// Its `kid`.
+    #[must_use]
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// Whether it may verify `algorithm`.
+    #[must_use]
+    pub fn verifies(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    pub(super) const fn key(&self) -> &DecodingKey {
+        &self.key
+    }
+}
+
+fn chosen(wanted: &[Algorithm], default: &[Algorithm], possible: &[Algorithm]) -> Result<Vec<Algorithm>, KeyError> {
+    match wanted.iter().find(|wanted| !possible.contains(wanted)) {
+        Some(other) => Err(KeyError::AlgorithmMismatch(*other)),
+        None if wanted.is_empty() => Ok(default.to_vec()),
+        None => Ok(wanted.to_vec()),
+    }
+}
+
+fn verifying(named: KeyAlgorithm) -> Option<Algorithm> {
+    Algorithm::from_str(&named.to_string()).ok()
+}

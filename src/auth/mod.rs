@@ -1,0 +1,110 @@
+//! From the text of a token to the [`Caller`] it speaks of.
+//!
+//! A signature is verified once per token: the caller is remembered under a digest of the token, in a bounded cache
+//! that lives and dies with the keys. Times are judged anew on every call.
+
+pub mod keys;
+mod verify;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use quick_cache::sync::Cache;
+
+use crate::policy::claims::{Caller, ClaimRules};
+use crate::policy::rejection::{Rejection, Why};
+use crate::policy::scopes::ScopeNames;
+use keys::VerificationKey;
+
+/// Tokens remembered by default.
+pub const CACHE_CAPACITY: usize = 100_000;
+
+/// An authorization server that is trusted, and its keys.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    /// Its name in configuration, metrics and logs.
+    pub name: Arc<str>,
+    /// What its tokens must say.
+    pub claims: ClaimRules,
+    /// Its keys; never shared with another issuer.
+    pub keys: Vec<VerificationKey>,
+}
+
+/// Counts of the verified-token cache since the authenticator was made.
+#[derive(Debug, Default)]
+pub struct CacheCounts {
+    /// Tokens found.
+    pub hits: AtomicU64,
+    /// Tokens verified, or found wanting.
+    pub misses: AtomicU64,
+}
+
+/// Identifies callers by their tokens.
+#[derive(Debug)]
+pub struct Authenticator {
+    issuers: Vec<Issuer>,
+    scopes: ScopeNames,
+    verified: Cache<[u8; 32], Arc<Caller>>,
+    counts: CacheCounts,
+}
+
+impl Authenticator {
+    /// An authenticator for these issuers. `scopes` gives the scopes that routes name their numbers.
+    #[must_use]
+    pub fn new(issuers: Vec<Issuer>, scopes: ScopeNames, capacity: usize) -> Self {
+        Self { issuers, scopes, verified: Cache::new(capacity), counts: CacheCounts::default() }
+    }
+
+    /// The caller a token speaks of. Its times are not judged here.
+    ///
+    /// # Errors
+    /// `token-invalid`.
+    pub fn identify(&self, token: &str) -> Result<Arc<Caller>, Rejection> {
+        let name: [u8; 32] = digest(&SHA256, token.as_bytes()).as_ref().try_into().map_err(|_| Rejection::Internal)?;
+        if let Some(caller) = self.verified.get(&name) {
+            self.counts.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(caller);
+        }
+        self.counts.misses.fetch_add(1, Ordering::Relaxed);
+        let caller = Arc::new(self.verify(token).map_err(Rejection::TokenInvalid)?);
+        self.verified.insert(name, Arc::clone(&caller));
+        Ok(caller)
+    }
+
+    fn verify(&self, token: &str) -> Result<Caller, Why> {
+        let unverified = verify::Unverified::parse(token)?;
+        let claims = unverified.claims()?;
+        let issuer = self.issuer(claims.issuer()).ok_or(Why::Issuer)?;
+        unverified.verify(&issuer.keys)?;
+        claims.caller(&issuer.claims, &self.scopes)
+    }
+
+    /// The issuer that `iss` names, else the one that takes any or none.
+    fn issuer(&self, iss: Option<&str>) -> Option<&Issuer> {
+        let named =
+            self.issuers.iter().find(|issuer| issuer.claims.issuer.is_some() && issuer.claims.issuer.as_deref() == iss);
+        named.or_else(|| self.issuers.iter().find(|issuer| issuer.claims.issuer.is_none()))
+    }
+
+    /// The issuers.
+    #[must_use]
+    pub fn issuers(&self) -> &[Issuer] {
+        &self.issuers
+    }
+
+    /// Counts of the cache.
+    #[must_use]
+    pub const fn counts(&self) -> &CacheCounts {
+        &self.counts
+    }
+
+    /// Tokens remembered now.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.verified.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! The signature of a compact token (RFC 7515 section 3.1), and the little of its header that matters.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
+
+use super::keys::VerificationKey;
+use crate::policy::claims::Claims;
+use crate::policy::rejection::Why;
+
+/// A compact token taken apart; nothing of it is verified.
+pub(super) struct Unverified<'t> {
+    /// Header and payload as they were signed.
+    message: &'t str,
+    payload: &'t str,
+    signature: &'t str,
+    algorithm: Algorithm,
+    kid: Option<String>,
+}
+
+/// The header. `jwk`, `jku`, `x5u` and `x5c` bring keys of the sender's choice: they are not even read.
+#[derive(Deserialize)]
+struct JoseHeader {
+    alg: Algorithm,
+    #[serde(default)]
+    kid: Option<String>,
+    #[serde(default)]
+    crit: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    b64: Option<serde::de::IgnoredAny>,
+}
+
+impl<'t> Unverified<'t> {
+    /// Takes `token` apart.
+    pub(super) fn parse(token: &'t str) -> Result<Self, Why> {
+        let (message, signature) = token.rsplit_once('.').ok_or(Why::Shape)?;
+        let (header, payload) = message.split_once('.').ok_or(Why::Shape)?;
+        if payload.contains('.') || payload.is_empty() || signature.is_empty() {
+            return Err(Why::Shape);
+        }
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| Why::Shape)?;
+        let header: JoseHeader = serde_json::from_slice(&header).map_err(|error| {
+            // `none`, in whatever spelling, is an algorithm nobody has.
+            if error.is_data() { Why::Algorithm } else { Why::Shape }
+        })?;
+        if header.crit.is_some() || header.b64.is_some() {
+            return Err(Why::Critical);
+        }
+        Ok(Self { message, payload, signature, algorithm: header.alg, kid: header.kid })
+    }
+
+    /// The claims as they stand there, to find the issuer by. Believe nothing of them before [`Self::verify`].
+    pub(super) fn claims(&self) -> Result<Claims, Why> {
+        let payload = URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| Why::Shape)?;
+        serde_json::from_slice(&payload).map_err(|_| Why::Claims)
+    }
+
+    /// Verifies the signature with the key that `kid` names, or without `kid` with every key that can verify the
+    /// algorithm.
+    pub(super) fn verify(&self, keys: &[VerificationKey]) -> Result<(), Why> {
+        let named = |key: &&VerificationKey| match (&self.kid, key.kid()) {
+            (Some(wanted), Some(kid)) => wanted == kid,
+            // A key without a name is tried for every token: a shared secret has none.
+            (Some(_), None) | (None, _) => true,
+        };
+        let mut known = false;
+        let mut fitting = false;
+        for key in keys.iter().filter(named) {
+            known = true;
+            if !key.verifies(self.algorithm) {
+                continue;
+            }
+            fitting = true;
+            let good = jsonwebtoken::crypto::verify(self.signature, self.message.as_bytes(), key.key(), self.algorithm);
+            if matches!(good, Ok(true)) {
+                return Ok(());
+            }
+        }
+        Err(match (known, fitting) {
+            (false, _) => Why::UnknownKey,
+            (true, false) => Why::Algorithm,
+            (true, true) => Why::Signature,
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! Configuration: the file as written, its compilation, and the snapshot that calls use.
+
+pub mod snapshot;
+
+pub use snapshot::Snapshot;

@@ -1,0 +1,173 @@
+//! What a configuration compiles to: everything a call needs, immutable, swapped as a whole.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use ipnet::IpNet;
+
+use crate::auth::Authenticator;
+use crate::policy::fields::FieldNames;
+use crate::policy::rejection::{Rejection, Row};
+use crate::policy::route::RouteTable;
+use crate::policy::session::Lifetimes;
+use crate::upstream::PoolConfig;
+
+/// One listening address for calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Certificate and key files; none: cleartext.
+    pub tls: Option<TlsFiles>,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, leaf first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// The operator's listener.
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The bearer token that opens more than health and metrics; none: nothing more is open.
+    pub token: Option<secrecy::SecretString>,
+}
+
+/// Limits of connections and messages; sizes in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Longest request head.
+    pub head: usize,
+    /// Longest request target.
+    pub uri: usize,
+    /// Longest TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Longest time from the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// Longest stall of a request body.
+    pub body_timeout: Duration,
+    /// Longest time a client may take no byte of a response.
+    pub write_timeout: Duration,
+    /// How long a connection may be idle.
+    pub idle_timeout: Duration,
+    /// Most open client connections, all workers together.
+    pub max_connections: usize,
+    /// Most concurrent streams of an HTTP/2 connection.
+    pub h2_streams: u32,
+}
+
+/// How sessions are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// How long they live.
+    pub lifetimes: Lifetimes,
+    /// Most live sessions of one client; none: no cap.
+    pub max_live_per_client: Option<u32>,
+    /// Status of a successful `POST /session`: 201 or 200.
+    pub create_status: StatusCode,
+    /// How long the end of a session is remembered for its owner.
+    pub tombstone_ttl: Duration,
+    /// Most ended sessions that are remembered.
+    pub tombstone_max: usize,
+    /// How long an Idempotency-Key of `POST /session` is remembered.
+    pub idempotency_ttl: Duration,
+}
+
+/// How refusals are shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorConfig {
+    /// Base of problem types; the code is appended.
+    pub type_base: Box<str>,
+    /// Statuses other than the table's, by code.
+    pub status: HashMap<&'static str, StatusCode>,
+}
+
+impl ErrorConfig {
+    /// The status of a refusal.
+    #[must_use]
+    pub fn status(&self, rejection: Rejection) -> StatusCode {
+        let Row { code, status, .. } = rejection.row();
+        if self.status.is_empty() { *status } else { self.status.get(code).copied().unwrap_or(*status) }
+    }
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// To standard output.
+    Stdout,
+    /// To this file, appended.
+    File(PathBuf),
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Readable on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// One line per call.
+    pub access: AccessLog,
+    /// The form of both logs.
+    pub format: LogFormat,
+    /// Whether session-ids are shown instead of session keys.
+    pub clear_session_ids: bool,
+}
+
+/// A whole valid configuration. What is fixed at start (listeners, admin address, workers, logs) is here too, so that
+/// a reload can say that it changed.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts the snapshots of this process, from 1.
+    pub generation: u64,
+    /// Worker threads; none: one per core.
+    pub workers: Option<usize>,
+    /// Listeners for calls; at least one.
+    pub listeners: Vec<ListenerConfig>,
+    /// The operator's listener.
+    pub admin: Option<AdminConfig>,
+    /// How long a drain may last.
+    pub drain_deadline: Duration,
+    /// How long the gate still accepts after readiness is off.
+    pub drain_delay: Duration,
+    /// Limits.
+    pub limits: LimitsConfig,
+    /// The names of fields.
+    pub names: FieldNames,
+    /// All routes; number 0 is the session endpoint.
+    pub routes: RouteTable,
+    /// Upstream pools, in the order of their numbers.
+    pub pools: Vec<PoolConfig>,
+    /// Identifies callers.
+    pub auth: Authenticator,
+    /// Sessions.
+    pub sessions: SessionConfig,
+    /// Peers that are believed about who the client is.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Refusals.
+    pub errors: ErrorConfig,
+    /// Logging.
+    pub logs: LogConfig,
+    /// The pseudonym in `via`.
+    pub via: Arc<str>,
+}

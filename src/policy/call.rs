@@ -1,0 +1,253 @@
+//! The ladder a call climbs: each type is made from the one before, and behind [`ValidatedCall`] nothing is checked
+//! again.
+//!
+//! ```text
+//! Head → Routed → (Presented, Caller) → Identified → InSession → ValidatedCall
+//! ```
+
+use std::sync::Arc;
+
+use super::claims::Caller;
+use super::credentials::Presented;
+use super::head::Head;
+use super::headers::Observed;
+use super::ids::SessionId;
+use super::rejection::Rejection;
+use super::route::{Action, PoolId, Route, RouteTable};
+use super::session::{EndCause, Session, Standing};
+use super::time::{Now, Timestamp};
+
+/// A call whose route is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Routed<'s> {
+    route: &'s Route,
+    number: u16,
+}
+
+impl<'s> Routed<'s> {
+    /// Finds the route of a call.
+    ///
+    /// # Errors
+    /// `route-unknown`, `method-not-allowed`.
+    pub fn find(routes: &'s RouteTable, head: &Head<'_>) -> Result<Self, Rejection> {
+        let (number, route) = routes.find(head)?;
+        Ok(Self { route, number })
+    }
+
+    /// The route.
+    #[must_use]
+    pub const fn route(&self) -> &'s Route {
+        self.route
+    }
+
+    /// The route's number.
+    #[must_use]
+    pub const fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// The pass of a route that needs no session.
+    #[must_use]
+    pub fn exempt(self) -> Option<ExemptCall<'s>> {
+        match self.route.action {
+            Action::Forward(pool) if self.route.exempt => Some(ExemptCall { route: self.route, pool }),
+            _ => None,
+        }
+    }
+
+    /// Reads the credentials and the other fields that the route demands.
+    ///
+    /// # Errors
+    /// 401, 400, 415 or 406 with all violations at once.
+    pub fn credentials<'r>(&self, head: &Head<'r>, create: bool) -> Result<(Presented<'r>, Observed), Rejection> {
+        self.route.headers.check(head, create)
+    }
+}
+
+/// A call on a route that the operator exempted from credentials and session. Made only by [`Routed::exempt`].
+#[derive(Debug, Clone, Copy)]
+pub struct ExemptCall<'s> {
+    route: &'s Route,
+    pool: PoolId,
+}
+
+/// A call whose token is good at this moment, belongs to the client that the client-id names, and carries the scopes
+/// of the route.
+#[derive(Debug)]
+pub struct Identified<'s> {
+    routed: Routed<'s>,
+    caller: Arc<Caller>,
+}
+
+impl<'s> Identified<'s> {
+    /// Brings credentials and caller together.
+    ///
+    /// # Errors
+    /// `token-invalid` (times), `client-mismatch`, `session-mismatch`, `scope-insufficient`, in this order.
+    pub fn new(
+        routed: Routed<'s>,
+        presented: &Presented<'_>,
+        caller: Arc<Caller>,
+        now: Now,
+    ) -> Result<Self, Rejection> {
+        caller.judge(now.wall).map_err(Rejection::TokenInvalid)?;
+        if caller.owner().client.as_str() != presented.client() {
+            return Err(Rejection::ClientMismatch);
+        }
+        if presented.session().is_some_and(|id| !caller.may_enter(id)) {
+            return Err(Rejection::SessionMismatch);
+        }
+        if !routed.route.scopes.admits(caller.scopes()) {
+            return Err(Rejection::ScopeInsufficient);
+        }
+        Ok(Self { routed, caller })
+    }
+
+    /// Who calls.
+    #[must_use]
+    pub const fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+
+    /// The route.
+    #[must_use]
+    pub const fn route(&self) -> &'s Route {
+        self.routed.route
+    }
+
+    /// Enters the session that was found under the session-id, if the caller owns it. Ownership comes first: what a
+    /// stranger is told does not depend on the session.
+    ///
+    /// # Errors
+    /// `session-not-found`.
+    pub fn own(self, id: SessionId, found: Option<Arc<Session>>) -> Result<Owned<'s>, Rejection> {
+        let session = found.ok_or(Rejection::SessionUnknown)?;
+        let same = Arc::ptr_eq(session.owner(), self.caller.owner()) || session.owner() == self.caller.owner();
+        if !same {
+            return Err(Rejection::SessionForeign);
+        }
+        Ok(Owned { route: self.routed.route, caller: self.caller, id, session })
+    }
+}
+
+/// A call by the owner of a session, whatever the session's standing.
+#[derive(Debug)]
+pub struct Owned<'s> {
+    route: &'s Route,
+    caller: Arc<Caller>,
+    id: SessionId,
+    session: Arc<Session>,
+}
+
+impl<'s> Owned<'s> {
+    /// The session.
+    #[must_use]
+    pub const fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Enters the session if it may be used at `now` (steady time).
+    ///
+    /// # Errors
+    /// `session-expired`, `session-closed`, `session-revoked`, `session-suspended`.
+    pub fn enter(self, now: Timestamp) -> Result<InSession<'s>, Rejection> {
+        match self.session.standing(now) {
+            Standing::Live => Ok(InSession(self)),
+            Standing::Suspended => Err(Rejection::SessionSuspended),
+            Standing::Ended(EndCause::Expired) => Err(Rejection::SessionExpired),
+            Standing::Ended(EndCause::Closed) => Err(Rejection::SessionClosed),
+            Standing::Ended(EndCause::Revoked) => Err(Rejection::SessionRevoked),
+        }
+    }
+}
+
+/// A call in a live session of its caller.
+#[derive(Debug)]
+pub struct InSession<'s>(Owned<'s>);
+
+impl<'s> InSession<'s> {
+    /// Admits the call: from here on it counts, and it extends the session's idle time.
+    #[must_use]
+    pub fn admit(self, now: Timestamp) -> ValidatedCall<'s> {
+        self.0.session.touch(now);
+        ValidatedCall(self.0)
+    }
+}
+
+/// Proof that a call may reach an upstream: its token is good, its client is the token's, its session is live and
+/// owned, and every rule of its route agreed.
+#[derive(Debug)]
+pub struct ValidatedCall<'s>(Owned<'s>);
+
+impl<'s> ValidatedCall<'s> {
+    /// Who calls.
+    #[must_use]
+    pub const fn caller(&self) -> &Arc<Caller> {
+        &self.0.caller
+    }
+
+    /// The session.
+    #[must_use]
+    pub const fn session(&self) -> &Arc<Session> {
+        &self.0.session
+    }
+
+    /// The session's id.
+    #[must_use]
+    pub const fn id(&self) -> SessionId {
+        self.0.id
+    }
+
+    /// The route.
+    #[must_use]
+    pub const fn route(&self) -> &'s Route {
+        self.0.route
+    }
+}
+
+/// The only thing that is ever forwarded.
+#[derive(Debug)]
+pub enum Passage<'s> {
+    /// A call with the full proof.
+    Validated(ValidatedCall<'s>),
+    /// A call on a route that needs none.
+    Exempt(ExemptCall<'s>),
+}
+
+impl<'s> Passage<'s> {
+    /// The route.
+    #[must_use]
+    pub const fn route(&self) -> &'s Route {
+        match self {
+            Self::Validated(call) => call.route(),
+            Self::Exempt(call) => call.route,
+        }
+    }
+
+    /// The full proof, if there is one.
+    #[must_use]
+    pub const fn validated(&self) -> Option<&ValidatedCall<'s>> {
+        match self {
+            Self::Validated(call) => Some(call),
+            Self::Exempt(_) => None,
+        }
+    }
+
+    /// Where it goes; nowhere if the route answers itself.
+    #[must_use]
+    pub const fn pool(&self) -> Option<PoolId> {
+        match self {
+            Self::Exempt(call) => Some(call.pool),
+            Self::Validated(call) => match call.route().action {
+                Action::Forward(pool) => Some(pool),
+                Action::Session => None,
+            },
+        }
+    }
+}

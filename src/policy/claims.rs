@@ -1,0 +1,348 @@
+//! From the claims of a verified token to the [`Caller`] they speak of (RFC 7519 section 4.1, RFC 9068 section 2.2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use super::ids::{ClientId, Owner, SessionId};
+use super::rejection::Why;
+use super::scopes::{ScopeNames, ScopeSet};
+use super::time::Timestamp;
+
+/// The claims we read. A claim given twice, or of the wrong type, makes the whole token unreadable: whoever else reads
+/// it might pick the other value.
+#[derive(Debug, Deserialize)]
+pub struct Claims {
+    #[serde(default)]
+    iss: Option<String>,
+    #[serde(default)]
+    sub: Option<String>,
+    #[serde(default)]
+    aud: Option<Audience>,
+    exp: NumericDate,
+    #[serde(default)]
+    nbf: Option<NumericDate>,
+    #[serde(default, rename = "iat")]
+    _iat: Option<NumericDate>,
+    #[serde(default)]
+    client_id: Option<String>,
+    #[serde(default)]
+    azp: Option<String>,
+    #[serde(default)]
+    cid: Option<String>,
+    #[serde(default)]
+    appid: Option<String>,
+    #[serde(default)]
+    scope: Option<String>,
+    #[serde(default)]
+    scp: Option<ScopeList>,
+    #[serde(default)]
+    sid: Option<String>,
+}
+
+/// `aud`: one audience or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    fn names(&self, wanted: &str) -> bool {
+        match self {
+            Self::One(name) => name == wanted,
+            Self::Several(names) => names.iter().any(|name| name == wanted),
+        }
+    }
+}
+
+/// `scp`: a list, or a string as in `scope`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum ScopeList {
+    Text(String),
+    List(Vec<String>),
+}
+
+/// Seconds since the epoch, fractions allowed; never a string (RFC 7519 section 2).
+#[derive(Debug, Clone, Copy)]
+struct NumericDate(Timestamp);
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let secs = f64::deserialize(deserializer)?;
+        if !secs.is_finite() || secs < 0.0 {
+            return Err(D::Error::custom("not a time after the epoch"));
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, and the sign was checked"
+        )]
+        Ok(Self(Timestamp::from_millis((secs * 1000.0) as u64)))
+    }
+}
+
+/// A claim that can name the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientClaim {
+    /// `client_id` (RFC 9068 section 2.2).
+    ClientId,
+    /// `azp` (OpenID Connect Core section 2).
+    Azp,
+    /// `cid`.
+    Cid,
+    /// `appid`.
+    AppId,
+}
+
+impl ClientClaim {
+    /// All of them, in the order they are tried by default.
+    pub const ALL: [Self; 4] = [Self::ClientId, Self::Azp, Self::Cid, Self::AppId];
+
+    /// The claim's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientId => "client_id",
+            Self::Azp => "azp",
+            Self::Cid => "cid",
+            Self::AppId => "appid",
+        }
+    }
+}
+
+/// What an issuer's tokens must say.
+#[derive(Debug, Clone)]
+pub struct ClaimRules {
+    /// The `iss` they carry; none: any or none is taken.
+    pub issuer: Option<Arc<str>>,
+    /// Audiences of which `aud` must name one; empty: `aud` is not looked at.
+    pub audiences: Vec<Box<str>>,
+    /// How far clocks may differ, for `exp` and `nbf`.
+    pub leeway: Duration,
+    /// Claims that name the client, in the order they are tried.
+    pub client_claims: Vec<ClientClaim>,
+    /// Whether a `sid` claim binds the token to one session.
+    pub sid_binds: bool,
+}
+
+impl Claims {
+    /// The issuer the token names.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.iss.as_deref()
+    }
+
+    fn client(&self, claim: ClientClaim) -> Option<&str> {
+        match claim {
+            ClientClaim::ClientId => self.client_id.as_deref(),
+            ClientClaim::Azp => self.azp.as_deref(),
+            ClientClaim::Cid => self.cid.as_deref(),
+            ClientClaim::AppId => self.appid.as_deref(),
+        }
+    }
+
+    /// The caller these claims speak of. Times are not judged here: they are, on every call, by [`Caller::judge`].
+    ///
+    /// # Errors
+    /// [`Why::Issuer`], [`Why::Audience`] or [`Why::Claims`].
+    pub fn caller(self, rules: &ClaimRules, scopes: &ScopeNames) -> Result<Caller, Why> {
+        if rules.issuer.is_some() && self.iss.as_deref() != rules.issuer.as_deref() {
+            return Err(Why::Issuer);
+        }
+        let audience_fits = |wanted: &str| self.aud.as_ref().is_some_and(|aud| aud.names(wanted));
+        if !rules.audiences.is_empty() && !rules.audiences.iter().any(|wanted| audience_fits(wanted)) {
+            return Err(Why::Audience);
+        }
+        let client = rules.client_claims.iter().find_map(|claim| self.client(*claim)).ok_or(Why::Claims)?;
+        let client = ClientId::parse(client).map_err(|_| Why::Claims)?;
+        let sid = match self.sid.as_deref().filter(|_| rules.sid_binds) {
+            Some(sid) => SidClaim::Bound(SessionId::parse(sid.as_bytes()).ok()),
+            None => SidClaim::Free,
+        };
+        let text = match (self.scope, self.scp) {
+            (Some(scope), _) | (None, Some(ScopeList::Text(scope))) => scope,
+            (None, Some(ScopeList::List(scopes))) => scopes.join(" "),
+            (None, None) => String::new(),
+        };
+        let issuer = match &rules.issuer {
+            Some(issuer) => Some(Arc::clone(issuer)),
+            None => self.iss.map(Arc::from),
+        };
+        Ok(Caller {
+            owner: Arc::new(Owner { issuer, client, subject: self.sub.map(Box::from) }),
+            scopes: scopes.known(text.split_ascii_whitespace()),
+            scope: text.into(),
+            expires: self.exp.0,
+            not_before: self.nbf.map(|nbf| nbf.0),
+            leeway: rules.leeway,
+            sid,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SidClaim {
+    Free,
+    /// To this session; to none we could have issued if the claim is not one of our ids.
+    Bound(Option<SessionId>),
+}
+
+/// Proof that a token was signed by its issuer and is meant for us: who calls, and what they may do.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    owner: Arc<Owner>,
+    scopes: ScopeSet,
+    scope: Arc<str>,
+    expires: Timestamp,
+    not_before: Option<Timestamp>,
+    leeway: Duration,
+    sid: SidClaim,
+}
+
+impl Caller {
+    /// Who calls: the tuple that sessions are bound to.
+    #[must_use]
+    pub const fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+
+    /// The scopes that routes know.
+    #[must_use]
+    pub const fn scopes(&self) -> &ScopeSet {
+        &self.scopes
+    }
+
+    /// All scopes as the token has them.
+    #[must_use]
+    pub const fn scope(&self) -> &Arc<str> {
+        &self.scope
+    }
+
+    /// When the token ends.
+    #[must_use]
+    pub const fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// When calls with the token end, leeway included.
+    #[must_use]
+    pub const fn usable_until(&self) -> Timestamp {
+        self.expires.after(self.leeway)
+    }
+
+    /// Whether the token may be used in session `id`.
+    #[must_use]
+    pub fn may_enter(&self, id: SessionId) -> bool {
+        match self.sid {
+            SidClaim::Free => true,
+            SidClaim::Bound(bound) => bound == Some(id),
+        }
+    }
+
+    /// Judges the times of the token, leeway included.
+    ///
+    /// # Errors
+    /// [`Why::Expired`] or [`Why::NotYetValid`].
+    pub fn judge(&self, wall: Timestamp) -> Result<(), Why> {
+        if self.usable_until() <= wall {
+            return Err(Why::Expired);
+        }
+        if self.not_before.is_some_and(|start| start > wall.after(self.leeway)) {
+            return Err(Why::NotYetValid);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> ClaimRules {
+        ClaimRules {
+            issuer: None,
+            audiences: vec![],
+            leeway: Duration::from_secs(30),
+            client_claims: ClientClaim::ALL.to_vec(),
+            sid_binds: true,
+        }
+    }
+
+    fn caller(json: &str, rules: &ClaimRules) -> Result<Caller, Why> {
+        let claims: Claims = serde_json::from_str(json).map_err(|_| Why::Claims)?;
+        claims.caller(rules, &ScopeNames::default())
+    }
+
+    #[test]
+    fn the_documented_token_is_understood() {
+        let json = r#"{"sub":"s","scope":"listerine.all","iss":"ENTAPI","grant_type":"client_credentials","exp":1700000600,"iat":1700000000,"client_id":"EnterpriseAPIM-x"}"#;
+        let caller = caller(json, &rules()).unwrap();
+        assert_eq!((caller.owner().client.as_str(), &**caller.scope()), ("EnterpriseAPIM-x", "listerine.all"));
+        assert_eq!(caller.expires(), Timestamp::from_secs(1_700_000_600));
+    }
+
+    #[test]
+    fn times_are_numbers_with_fractions() {
+        assert_eq!(
+            caller(r#"{"client_id":"a","exp":600.25}"#, &rules()).unwrap().expires(),
+            Timestamp::from_millis(600_250)
+        );
+        for wrong in [
+            r#"{"client_id":"a"}"#,
+            r#"{"client_id":"a","exp":"600"}"#,
+            r#"{"client_id":"a","exp":-1}"#,
+            r#"{"client_id":"a","exp":600,"nbf":"1"}"#,
+            r#"{"client_id":"a","exp":600,"exp":700}"#,
+            r#"{"client_id":"a","exp":null}"#,
+        ] {
+            assert_eq!(caller(wrong, &rules()).unwrap_err(), Why::Claims, "{wrong}");
+        }
+        assert!(caller(r#"{"client_id":"a","exp":1e300}"#, &rules()).is_ok());
+    }
+
+    #[test]
+    fn one_leeway_holds_for_both_ends() {
+        let caller = caller(r#"{"client_id":"a","exp":1000,"nbf":500}"#, &rules()).unwrap();
+        for (secs, verdict) in [(469, Err(Why::NotYetValid)), (470, Ok(())), (1029, Ok(())), (1030, Err(Why::Expired))]
+        {
+            assert_eq!(caller.judge(Timestamp::from_secs(secs)), verdict, "{secs}");
+        }
+    }
+
+    #[test]
+    fn an_audience_has_two_shapes() {
+        let rules = ClaimRules { audiences: vec!["orders".into()], ..rules() };
+        assert!(caller(r#"{"client_id":"a","exp":1,"aud":"orders"}"#, &rules).is_ok());
+        assert!(caller(r#"{"client_id":"a","exp":1,"aud":["orders","other"]}"#, &rules).is_ok());
+        for wrong in [
+            r#"{"client_id":"a","exp":1,"aud":"other"}"#,
+            r#"{"client_id":"a","exp":1}"#,
+            r#"{"client_id":"a","exp":1,"aud":[]}"#,
+        ] {
+            assert_eq!(caller(wrong, &rules).unwrap_err(), Why::Audience, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_sid_binds_the_token_to_one_session() {
+        let id = SessionId::from_random([7; 16]);
+        let json = format!(r#"{{"client_id":"a","exp":1,"sid":"{}"}}"#, id.reveal());
+        let bound = caller(&json, &rules()).unwrap();
+        assert!(bound.may_enter(id) && !bound.may_enter(SessionId::from_random([8; 16])));
+        assert!(!caller(r#"{"client_id":"a","exp":1,"sid":"elsewhere"}"#, &rules()).unwrap().may_enter(id));
+        let ignored = ClaimRules { sid_binds: false, ..rules() };
+        assert!(caller(r#"{"client_id":"a","exp":1,"sid":"elsewhere"}"#, &ignored).unwrap().may_enter(id));
+    }
+
+    #[test]
+    fn clients_are_found_in_order() {
+        assert_eq!(caller(r#"{"azp":"b","cid":"c","exp":1}"#, &rules()).unwrap().owner().client.as_str(), "b");
+        assert_eq!(caller(r#"{"exp":1}"#, &rules()).unwrap_err(), Why::Claims);
+        assert_eq!(caller(r#"{"client_id":"a b","exp":1}"#, &rules()).unwrap_err(), Why::Claims);
+    }
+}

@@ -1,0 +1,114 @@
+//! The three fields that carry the proof, as text of the right form. Nothing is known yet about their truth.
+
+use super::ids::SessionId;
+use super::violation::Fault;
+
+/// Longest access token, in bytes.
+pub const TOKEN_MAX: usize = 8 * 1024;
+
+/// Exactly one authorization, one client-id and, but for `POST /session`, one session-id, each well formed. Made only
+/// by [`super::headers::HeaderRules::check`].
+#[derive(Clone, Copy)]
+pub struct Presented<'r> {
+    pub(super) token: &'r str,
+    pub(super) client: &'r str,
+    pub(super) session: Option<SessionId>,
+    pub(super) idempotency_key: Option<&'r str>,
+}
+
+impl<'r> Presented<'r> {
+    /// The access token: a secret.
+    #[must_use]
+    pub const fn token(&self) -> &'r str {
+        self.token
+    }
+
+    /// The client-id field.
+    #[must_use]
+    pub const fn client(&self) -> &'r str {
+        self.client
+    }
+
+    /// The session-id; none on `POST /session`, where one that was sent is ignored.
+    #[must_use]
+    pub const fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// The Idempotency-Key, if one was sent.
+    #[must_use]
+    pub const fn idempotency_key(&self) -> Option<&'r str> {
+        self.idempotency_key
+    }
+}
+
+/// Shows that there is a token, never which.
+impl std::fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Presented")
+            .field("client", &self.client)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads `Bearer <token>`: the scheme in any case, one or more spaces, one token (RFC 6750 section 2.1).
+///
+/// # Errors
+/// [`Fault::Missing`] for another scheme, [`Fault::Repeated`] for comma-joined credentials, [`Fault::Invalid`] for
+/// characters no token has, no token at all, or more than 8 KiB.
+pub fn bearer(value: &[u8]) -> Result<&str, Fault> {
+    let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(end);
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Err(Fault::Missing);
+    }
+    let token = rest.trim_ascii_start();
+    if token.contains(&b',') {
+        return Err(Fault::Repeated);
+    }
+    let body = token.len() - token.iter().rev().take_while(|byte| **byte == b'=').count();
+    let plain = token[..body].iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte));
+    if body == 0
+        || token.len() > TOKEN_MAX
+        || !plain
+        || rest.iter().take_while(|byte| byte.is_ascii_whitespace()).any(|byte| *byte != b' ')
+    {
+        return Err(Fault::Invalid);
+    }
+    std::str::from_utf8(token).map_err(|_| Fault::Invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_has_any_case_and_spaces() {
+        for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c"] {
+            assert_eq!(bearer(value.as_bytes()), Ok("a.b.c"), "{value}");
+        }
+        assert_eq!(bearer(b"Bearer abc=="), Ok("abc=="));
+    }
+
+    #[test]
+    fn everything_else_has_its_fault() {
+        for (value, fault) in [
+            ("", Fault::Missing),
+            ("Basic YTpi", Fault::Missing),
+            ("Bearerx a", Fault::Missing),
+            ("Bearer", Fault::Invalid),
+            ("Bearer ", Fault::Invalid),
+            ("Bearer a b", Fault::Invalid),
+            ("Bearer \ta", Fault::Invalid),
+            ("Bearer a\"b", Fault::Invalid),
+            ("Bearer a=b", Fault::Invalid),
+            ("Bearer ==", Fault::Invalid),
+            ("Bearer a, Bearer b", Fault::Repeated),
+        ] {
+            assert_eq!(bearer(value.as_bytes()), Err(fault), "{value}");
+        }
+        assert!(bearer(format!("Bearer {}", "a".repeat(TOKEN_MAX)).as_bytes()).is_ok());
+        assert_eq!(bearer(format!("Bearer {}", "a".repeat(TOKEN_MAX + 1)).as_bytes()), Err(Fault::Invalid));
+    }
+}

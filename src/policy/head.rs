@@ -1,0 +1,426 @@
+//! A request head in the only form later stages accept.
+
+use std::borrow::Cow;
+
+use http::header::HeaderMap;
+use http::uri::Uri;
+use http::{HeaderValue, Method, Version};
+
+use super::fields::{FieldNames, Role};
+use super::method::{MethodSet, Verb};
+use super::rejection::Rejection;
+use super::target;
+use super::violation::{Fault, Field, Violations};
+
+/// Most fields a request may have.
+pub const FIELDS_MAX: usize = 100;
+
+/// The parts of a request that a [`Head`] is read from.
+#[derive(Debug, Clone, Copy)]
+pub struct RawHead<'r> {
+    /// The method.
+    pub method: &'r Method,
+    /// The target; with an authority in HTTP/2 and in absolute form.
+    pub uri: &'r Uri,
+    /// The version.
+    pub version: Version,
+    /// The fields.
+    pub headers: &'r HeaderMap,
+    /// Whether a body follows.
+    pub has_body: bool,
+    /// Whether the peer is a proxy that is believed about who the client is.
+    pub trusted_peer: bool,
+}
+
+/// What was seen of one ruled field.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen<'r> {
+    /// The first value, of the name itself rather than of an alias.
+    pub value: Option<&'r HeaderValue>,
+    /// How many lines there were, aliases included.
+    pub lines: u8,
+    place: u8,
+}
+
+/// Forwarding fields of a trusted peer, and the trace it is part of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Origin<'r> {
+    /// `x-forwarded-for` so far.
+    pub forwarded_for: Option<&'r HeaderValue>,
+    /// `x-forwarded-proto`.
+    pub forwarded_proto: Option<&'r HeaderValue>,
+    /// `x-forwarded-host`.
+    pub forwarded_host: Option<&'r HeaderValue>,
+    /// `traceparent`.
+    pub trace_parent: Option<&'r HeaderValue>,
+}
+
+/// A request head, read once. Holding one proves: the method is one we forward; the path is canonical and unambiguous;
+/// there is one valid host; every field has its role; nothing of this hop and nothing reserved is marked for
+/// forwarding.
+#[derive(Debug, Clone)]
+pub struct Head<'r> {
+    raw: RawHead<'r>,
+    verb: Verb,
+    path: Cow<'r, str>,
+    host: &'r str,
+    seen: [Seen<'r>; 8],
+    named_by_connection: Violations,
+    kept: u128,
+    origin: Origin<'r>,
+    te_trailers: bool,
+    has_origin: bool,
+    preflight_method: bool,
+    cookies: u8,
+}
+
+impl<'r> Head<'r> {
+    /// Reads a head. `own_via` is the pseudonym this gateway writes into `via`.
+    ///
+    /// # Errors
+    /// `method-not-implemented`, `method-not-allowed` (TRACE, CONNECT), `request-malformed` (target, host),
+    /// `header-repeated` (host), `request-too-large` (field count), `loop-detected`.
+    pub fn parse(raw: RawHead<'r>, names: &FieldNames, own_via: &str) -> Result<Self, Rejection> {
+        let verb = match *raw.method {
+            Method::TRACE | Method::CONNECT => return Err(Rejection::MethodNotAllowed(MethodSet::ALL)),
+            ref method => Verb::of(method).ok_or(Rejection::MethodNotImplemented)?,
+        };
+        if raw.headers.len() > FIELDS_MAX {
+            return Err(Rejection::HeadTooLarge);
+        }
+        let path = target::canonical(raw.uri.path())?;
+        let mut head = Self {
+            raw,
+            verb,
+            path,
+            host: "",
+            seen: [Seen::default(); 8],
+            named_by_connection: Violations::NONE,
+            kept: 0,
+            origin: Origin::default(),
+            te_trailers: false,
+            has_origin: false,
+            preflight_method: false,
+            cookies: 0,
+        };
+        head.read_fields(names, own_via)?;
+        head.host = head.read_host()?;
+        Ok(head)
+    }
+
+    fn read_fields(&mut self, names: &FieldNames, own_via: &str) -> Result<(), Rejection> {
+        let mut connection = false;
+        for (place, (name, value)) in self.raw.headers.iter().enumerate() {
+            let keep = match names.role(name) {
+                Role::Other => true,
+                Role::Ruled(field, rank) => self.note(field, rank, value),
+                Role::Cookie => {
+                    self.cookies = self.cookies.saturating_add(1);
+                    true
+                }
+                Role::Origin => {
+                    self.has_origin = true;
+                    true
+                }
+                Role::PreflightMethod => {
+                    self.preflight_method = true;
+                    true
+                }
+                Role::Connection => {
+                    connection = true;
+                    false
+                }
+                Role::Te => {
+                    self.te_trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
+                    false
+                }
+                Role::Via => {
+                    if names_gateway(value, own_via) {
+                        return Err(Rejection::LoopDetected);
+                    }
+                    true
+                }
+                Role::TraceParent => {
+                    self.origin.trace_parent.get_or_insert(value);
+                    false
+                }
+                Role::ForwardedFor => {
+                    self.origin.forwarded_for.get_or_insert(value);
+                    false
+                }
+                Role::ForwardedProto => {
+                    self.origin.forwarded_proto.get_or_insert(value);
+                    false
+                }
+                Role::ForwardedHost => {
+                    self.origin.forwarded_host.get_or_insert(value);
+                    false
+                }
+                Role::Forwarded => self.raw.trusted_peer,
+                Role::Reserved | Role::Hop | Role::Upgrade | Role::Expect => false,
+            };
+            if keep {
+                self.kept |= 1 << place;
+            }
+        }
+        if !self.raw.trusted_peer {
+            let Origin { trace_parent, .. } = self.origin;
+            self.origin = Origin { trace_parent, ..Origin::default() };
+        }
+        if connection {
+            self.read_connection(names);
+        }
+        Ok(())
+    }
+
+    /// Notes a ruled field and says whether the line itself may be forwarded; the security fields are written anew.
+    fn note(&mut self, field: Field, place: u8, value: &'r HeaderValue) -> bool {
+        let seen = &mut self.seen[field as usize];
+        let first = seen.lines == 0;
+        // Two aliases of the correlation id are two ids; the name itself counts, then the earlier alias.
+        if field == Field::Correlation && !first && seen.place != place {
+            if place < seen.place {
+                (seen.value, seen.place, seen.lines) = (Some(value), place, 1);
+            }
+            return place != 0;
+        }
+        seen.lines = seen.lines.saturating_add(1);
+        if first {
+            (seen.value, seen.place) = (Some(value), place);
+        }
+        match field {
+            Field::Authorization | Field::ClientId | Field::SessionId | Field::Host => false,
+            Field::Correlation => place != 0,
+            Field::ContentType | Field::Accept | Field::IdempotencyKey => true,
+        }
+    }
+
+    /// Fields that `connection` names are of this hop only, and it may not name those that carry the proof.
+    fn read_connection(&mut self, names: &FieldNames) {
+        let nominated = self.raw.headers.get_all(http::header::CONNECTION);
+        for token in nominated.iter().flat_map(tokens) {
+            if [b"close".as_slice(), b"keep-alive", b"te", b"upgrade"]
+                .iter()
+                .any(|usual| token.eq_ignore_ascii_case(usual))
+            {
+                continue;
+            }
+            for (place, (name, _)) in self.raw.headers.iter().enumerate() {
+                if name.as_str().as_bytes().eq_ignore_ascii_case(token) {
+                    self.kept &= !(1 << place);
+                }
+            }
+            let Ok(name) = http::HeaderName::from_bytes(token) else { continue };
+            if let Role::Ruled(
+                field @ (Field::Authorization
+                | Field::ClientId
+                | Field::SessionId
+                | Field::IdempotencyKey
+                | Field::Host),
+                _,
+            ) = names.role(&name)
+            {
+                self.named_by_connection = self.named_by_connection.with(field, Fault::Repeated);
+            }
+        }
+    }
+
+    fn read_host(&self) -> Result<&'r str, Rejection> {
+        let seen = self.seen[Field::Host as usize];
+        let repeated = || Rejection::HeaderRepeated(Violations::NONE.with(Field::Host, Fault::Repeated));
+        if seen.lines > 1 {
+            return Err(repeated());
+        }
+        let authority = self.raw.uri.authority().map(http::uri::Authority::as_str);
+        let host = match (authority, seen.value) {
+            (Some(authority), Some(value)) if !value.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
+                return Err(Rejection::HostMalformed);
+            }
+            (Some(authority), _) => authority.as_bytes(),
+            (None, Some(value)) => value.as_bytes(),
+            (None, None) if self.raw.version == Version::HTTP_10 => return Ok(""),
+            (None, None) => return Err(Rejection::HostMalformed),
+        };
+        if host.contains(&b',') {
+            return Err(repeated());
+        }
+        if !target::is_host(host) {
+            return Err(Rejection::HostMalformed);
+        }
+        std::str::from_utf8(host).map_err(|_| Rejection::HostMalformed)
+    }
+
+    /// The method.
+    #[must_use]
+    pub const fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    /// The path as routes see it.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The path exactly as it came.
+    #[must_use]
+    pub fn raw_path(&self) -> &'r str {
+        self.raw.uri.path()
+    }
+
+    /// The query exactly as it came.
+    #[must_use]
+    pub fn query(&self) -> Option<&'r str> {
+        self.raw.uri.query()
+    }
+
+    /// Host and port the call is for; empty for an HTTP/1.0 call without a host.
+    #[must_use]
+    pub const fn host(&self) -> &'r str {
+        self.host
+    }
+
+    /// What was seen of a ruled field.
+    #[must_use]
+    pub const fn seen(&self, field: Field) -> Seen<'r> {
+        self.seen[field as usize]
+    }
+
+    /// Ruled fields that `connection` named.
+    #[must_use]
+    pub const fn named_by_connection(&self) -> Violations {
+        self.named_by_connection
+    }
+
+    /// What the head was read from.
+    #[must_use]
+    pub const fn raw(&self) -> &RawHead<'r> {
+        &self.raw
+    }
+
+    /// Forwarding fields that are believed, and the trace.
+    #[must_use]
+    pub const fn origin(&self) -> &Origin<'r> {
+        &self.origin
+    }
+
+    /// Whether the client takes trailers (`te: trailers`).
+    #[must_use]
+    pub const fn takes_trailers(&self) -> bool {
+        self.te_trailers
+    }
+
+    /// How many lines the cookies came in.
+    #[must_use]
+    pub const fn cookie_lines(&self) -> u8 {
+        self.cookies
+    }
+
+    /// Whether this is a true CORS preflight: OPTIONS with `origin` and `access-control-request-method`.
+    #[must_use]
+    pub const fn is_preflight(&self) -> bool {
+        matches!(self.verb, Verb::Options) && self.has_origin && self.preflight_method
+    }
+
+    /// The fields that go on to the upstream as they are, in the order they came.
+    pub fn forwarded(&self) -> impl Iterator<Item = (&'r http::HeaderName, &'r HeaderValue)> {
+        let kept = self.kept;
+        self.raw.headers.iter().enumerate().filter(move |(place, _)| kept & (1 << place) != 0).map(|(_, field)| field)
+    }
+}
+
+/// The comma-separated tokens of a list field.
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether a `via` value has an entry `<protocol> <pseudonym>` with this pseudonym.
+fn names_gateway(via: &HeaderValue, pseudonym: &str) -> bool {
+    tokens(via).any(|entry| entry.split(|byte| *byte == b' ').nth(1) == Some(pseudonym.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn parse(request: &Request<()>) -> Result<Head<'_>, Rejection> {
+        let raw = RawHead {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+            has_body: false,
+            trusted_peer: false,
+        };
+        Head::parse(raw, &FieldNames::default(), "gate")
+    }
+
+    fn request(fields: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().uri("/orders?x=%zz").header("host", "shop.example");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn forwarded(fields: &[(&str, &str)]) -> Vec<String> {
+        parse(&request(fields)).unwrap().forwarded().map(|(name, _)| name.to_string()).collect()
+    }
+
+    #[test]
+    fn hop_identity_and_forwarding_fields_stay_here() {
+        let fields = [
+            ("connection", "X-My-Hop, keep-alive"),
+            ("x-my-hop", "1"),
+            ("keep-alive", "timeout=9"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "gzip"),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-sg-subject", "root"),
+            ("session_id", "x"),
+            ("x-end", "kept"),
+        ];
+        assert_eq!(forwarded(&fields), ["x-end"]);
+    }
+
+    #[test]
+    fn connection_may_not_name_the_proof() {
+        let request = request(&[("connection", "close, Session-Id")]);
+        assert!(parse(&request).unwrap().named_by_connection().contains(Field::SessionId, Fault::Repeated));
+    }
+
+    #[test]
+    fn the_name_beats_its_aliases() {
+        let request = request(&[("x-trace-id", "t"), ("correlation-id", "a"), ("x-correlation-id", "c")]);
+        let head = parse(&request).unwrap();
+        let seen = head.seen(Field::Correlation);
+        assert_eq!((seen.value.unwrap(), seen.lines), (&HeaderValue::from_static("c"), 1));
+        let kept: Vec<_> = head.forwarded().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(kept, ["x-trace-id", "correlation-id"]);
+    }
+
+    #[test]
+    fn hosts_must_be_one_and_valid() {
+        let two = Request::builder().uri("/").header("host", "a").header("host", "a").body(()).unwrap();
+        assert!(matches!(parse(&two), Err(Rejection::HeaderRepeated(_))));
+        let joined = Request::builder().uri("/").header("host", "a,b").body(()).unwrap();
+        assert!(matches!(parse(&joined), Err(Rejection::HeaderRepeated(_))));
+        let none = Request::builder().uri("/").body(()).unwrap();
+        assert_eq!(parse(&none).unwrap_err(), Rejection::HostMalformed);
+        let other = Request::builder().uri("http://a/x").header("host", "b").body(()).unwrap();
+        assert_eq!(parse(&other).unwrap_err(), Rejection::HostMalformed);
+        let same = Request::builder().uri("http://a/x").header("host", "A").body(()).unwrap();
+        assert_eq!(parse(&same).unwrap().host(), "a");
+    }
+
+    #[test]
+    fn loops_and_foreign_methods_are_refused() {
+        assert_eq!(parse(&request(&[("via", "1.1 other, 1.1 gate")])).unwrap_err(), Rejection::LoopDetected);
+        assert!(parse(&request(&[("via", "1.1 gateway")])).is_ok());
+        let brew = Request::builder().method("BREW").uri("/").body(()).unwrap();
+        assert_eq!(parse(&brew).unwrap_err(), Rejection::MethodNotImplemented);
+        let trace = Request::builder().method("TRACE").uri("/").body(()).unwrap();
+        assert!(matches!(parse(&trace), Err(Rejection::MethodNotAllowed(_))));
+    }
+}

@@ -1,0 +1,350 @@
+//! One session: what was fixed when it was opened, and what changes with its calls.
+//!
+//! A [`Session`] is shared by all who look at it. The fast parts (last call, count, standing) are atomics, so that an
+//! admitted call writes two words and takes no lock; everything that must change as one goes through
+//! [`Session::visit`].
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::ids::{Owner, SessionKey};
+use super::time::Timestamp;
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EndCause {
+    /// Idle for too long, or at its absolute end.
+    Expired,
+    /// Closed by its owner.
+    Closed,
+    /// Revoked by the operator.
+    Revoked,
+}
+
+impl EndCause {
+    /// All causes.
+    pub const ALL: [Self; 3] = [Self::Expired, Self::Closed, Self::Revoked];
+
+    /// The name in state objects and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Closed => "closed",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// Whether a session may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Live,
+    /// Not until the operator resumes it.
+    Suspended,
+    /// Never again.
+    Ended(EndCause),
+}
+
+impl Standing {
+    /// The `state` of a state object.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Suspended => "suspended",
+            Self::Ended(cause) => cause.as_str(),
+        }
+    }
+
+    const fn to_bits(self) -> u8 {
+        match self {
+            Self::Live => 0,
+            Self::Suspended => 1,
+            Self::Ended(cause) => 2 + cause as u8,
+        }
+    }
+
+    const fn from_bits(bits: u8) -> Self {
+        match bits {
+            0 => Self::Live,
+            1 => Self::Suspended,
+            2 => Self::Ended(EndCause::Expired),
+            3 => Self::Ended(EndCause::Closed),
+            _ => Self::Ended(EndCause::Revoked),
+        }
+    }
+}
+
+/// How long sessions live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Longest time between two admitted calls.
+    pub idle: Duration,
+    /// Longest time from opening to end.
+    pub absolute: Duration,
+}
+
+/// The part of a session that changes as one: a visit edits a copy, and the version tells two visits apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Grows by one with every change.
+    pub version: u32,
+    /// Whether the session may be used.
+    pub standing: Standing,
+}
+
+struct Shared {
+    progress: Progress,
+    /// Those who wait for the end. Few sessions have any, so the list is made when the first one comes.
+    waiting: Option<Box<Vec<Waker>>>,
+}
+
+/// A session and its life.
+pub struct Session {
+    key: SessionKey,
+    owner: Arc<Owner>,
+    scope: Arc<str>,
+    opened: Timestamp,
+    idle_secs: u32,
+    absolute_secs: u32,
+    last_seen: AtomicU64,
+    calls: AtomicU32,
+    standing: AtomicU8,
+    shared: Mutex<Shared>,
+}
+
+impl Session {
+    /// A session that begins now. `now` is steady time.
+    #[must_use]
+    pub fn open(key: SessionKey, owner: Arc<Owner>, scope: Arc<str>, lifetimes: Lifetimes, now: Timestamp) -> Self {
+        let progress = Progress { version: 0, standing: Standing::Live };
+        Self {
+            key,
+            owner,
+            scope,
+            opened: now,
+            idle_secs: whole_secs(lifetimes.idle),
+            absolute_secs: whole_secs(lifetimes.absolute),
+            last_seen: AtomicU64::new(now.as_millis()),
+            calls: AtomicU32::new(0),
+            standing: AtomicU8::new(progress.standing.to_bits()),
+            shared: Mutex::new(Shared { progress, waiting: None }),
+        }
+    }
+
+    /// The digest that names it.
+    #[must_use]
+    pub const fn key(&self) -> SessionKey {
+        self.key
+    }
+
+    /// Who opened it.
+    #[must_use]
+    pub const fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+
+    /// The scopes of the token it was opened with.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// When it was opened.
+    #[must_use]
+    pub const fn opened(&self) -> Timestamp {
+        self.opened
+    }
+
+    /// When its last admitted call came.
+    #[must_use]
+    pub fn last_seen(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_seen.load(Ordering::Relaxed))
+    }
+
+    /// How many calls were admitted.
+    #[must_use]
+    pub fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// When it ends unless another call is admitted.
+    #[must_use]
+    pub fn idle_expires(&self) -> Timestamp {
+        self.last_seen().after(Duration::from_secs(u64::from(self.idle_secs)))
+    }
+
+    /// When it ends whatever happens.
+    #[must_use]
+    pub const fn expires(&self) -> Timestamp {
+        self.opened.after(Duration::from_secs(self.absolute_secs as u64))
+    }
+
+    /// The earlier of the two ends.
+    #[must_use]
+    pub fn deadline(&self) -> Timestamp {
+        self.idle_expires().min(self.expires())
+    }
+
+    /// Whole seconds until [`Self::deadline`].
+    #[must_use]
+    pub fn expires_in(&self, now: Timestamp) -> u64 {
+        self.deadline().since(now).as_secs()
+    }
+
+    /// Whether it may be used at `now`, exactly, whether or not the sweeper has come by.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        match Standing::from_bits(self.standing.load(Ordering::Acquire)) {
+            Standing::Live | Standing::Suspended if self.deadline() <= now => Standing::Ended(EndCause::Expired),
+            standing => standing,
+        }
+    }
+
+    /// The standing that was last settled; an expiry that nobody has noticed yet is not in it.
+    #[must_use]
+    pub fn settled_standing(&self) -> Standing {
+        Standing::from_bits(self.standing.load(Ordering::Acquire))
+    }
+
+    /// Notes an admitted call: it extends the idle time.
+    pub fn touch(&self, now: Timestamp) {
+        // Two calls may race; the later time wins unless both stores interleave within the same instant, which costs
+        // at most the microseconds between them.
+        if self.last_seen.load(Ordering::Relaxed) < now.as_millis() {
+            self.last_seen.store(now.as_millis(), Ordering::Relaxed);
+        }
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Changes what must change as one. `change` edits a copy that replaces the original only if it agrees; visits to
+    /// one session take effect one after another. Whoever waits for the end is woken by the visit that brings it.
+    ///
+    /// # Errors
+    /// Whatever `change` refuses with; then nothing has changed.
+    pub fn visit<T, E>(&self, change: impl FnOnce(&mut Progress) -> Result<T, E>) -> Result<T, E> {
+        let mut shared = self.lock();
+        let mut progress = shared.progress;
+        let outcome = change(&mut progress)?;
+        if progress != shared.progress {
+            progress.version = shared.progress.version.wrapping_add(1);
+            shared.progress = progress;
+            self.standing.store(progress.standing.to_bits(), Ordering::Release);
+            if let Standing::Ended(_) = progress.standing {
+                let waiting = shared.waiting.take();
+                drop(shared);
+                waiting.into_iter().flat_map(|wakers| *wakers).for_each(Waker::wake);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Ready once the session has ended; long-lived streams poll this. A waker stays registered until the end.
+    pub fn poll_ended(&self, context: &mut Context<'_>) -> Poll<EndCause> {
+        let mut shared = self.lock();
+        if let Standing::Ended(cause) = shared.progress.standing {
+            return Poll::Ready(cause);
+        }
+        let waiting = shared.waiting.get_or_insert_default();
+        if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            waiting.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // No visit panics half way: it edits a copy.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("key", &format_args!("{}", self.key))
+            .field("standing", &self.settled_standing())
+            .finish_non_exhaustive()
+    }
+}
+
+fn whole_secs(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::ids::{ClientId, SessionId};
+
+    fn session() -> Session {
+        let owner = Owner { issuer: None, client: ClientId::parse("a").unwrap(), subject: None };
+        let lifetimes = Lifetimes { idle: Duration::from_secs(10), absolute: Duration::from_secs(25) };
+        Session::open(
+            SessionId::from_random([1; 16]).key(),
+            Arc::new(owner),
+            "".into(),
+            lifetimes,
+            Timestamp::from_secs(100),
+        )
+    }
+
+    #[test]
+    fn idle_and_absolute_ends_are_exact() {
+        let session = session();
+        let at = |secs| session.standing(Timestamp::from_secs(secs));
+        assert_eq!((at(109), at(110)), (Standing::Live, Standing::Ended(EndCause::Expired)));
+        session.touch(Timestamp::from_secs(109));
+        assert_eq!((at(118), at(119)), (Standing::Live, Standing::Ended(EndCause::Expired)));
+        session.touch(Timestamp::from_secs(118));
+        assert_eq!((at(124), at(125)), (Standing::Live, Standing::Ended(EndCause::Expired)));
+        assert_eq!((session.calls(), session.expires_in(Timestamp::from_secs(120))), (2, 5));
+    }
+
+    #[test]
+    fn a_refused_visit_changes_nothing() {
+        let session = session();
+        let refused: Result<(), &str> = session.visit(|progress| {
+            progress.standing = Standing::Suspended;
+            Err("no")
+        });
+        assert_eq!((refused, session.settled_standing()), (Err("no"), Standing::Live));
+        let version = session.visit(|progress| {
+            progress.standing = Standing::Suspended;
+            Ok::<_, ()>(progress.version)
+        });
+        assert_eq!((version, session.settled_standing()), (Ok(0), Standing::Suspended));
+        assert_eq!(session.visit(|progress| Ok::<_, ()>(progress.version)), Ok(1));
+    }
+
+    #[test]
+    fn the_end_wakes_those_who_wait() {
+        struct Flag(std::sync::atomic::AtomicBool);
+        impl std::task::Wake for Flag {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let (session, flag) = (session(), Arc::new(Flag(false.into())));
+        let waker = Waker::from(Arc::clone(&flag));
+        let mut context = Context::from_waker(&waker);
+        assert!(session.poll_ended(&mut context).is_pending());
+        session
+            .visit(|progress| {
+                progress.standing = Standing::Ended(EndCause::Revoked);
+                Ok::<_, ()>(())
+            })
+            .unwrap();
+        assert!(flag.0.load(Ordering::SeqCst));
+        assert_eq!(session.poll_ended(&mut context), Poll::Ready(EndCause::Revoked));
+    }
+
+    #[test]
+    fn a_session_stays_small() {
+        assert!(size_of::<Session>() <= 120, "{}", size_of::<Session>());
+    }
+}

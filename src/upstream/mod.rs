@@ -1,0 +1,45 @@
+//! Where admitted calls go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+/// What becomes of the `host` field toward an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostField {
+    /// The client's goes on, so that the upstream can build links.
+    Preserve,
+    /// The endpoint's own authority is written.
+    Endpoint,
+}
+
+/// One address of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Host name or IP address, without brackets.
+    pub host: Box<str>,
+    /// TCP port.
+    pub port: u16,
+    /// `host:port` as written in `host` fields.
+    pub authority: HeaderValue,
+}
+
+/// A pool of equal endpoints, as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Its name: label of metrics and logs.
+    pub name: Arc<str>,
+    /// Its endpoints; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Longest time to a connection.
+    pub connect_timeout: Duration,
+    /// Longest time from the end of the request to the first byte of the response.
+    pub response_timeout: Duration,
+    /// How long an idle connection is kept; shorter than the upstream keeps it.
+    pub idle_timeout: Duration,
+    /// Most idle connections per worker and endpoint.
+    pub max_idle: usize,
+    /// The `host` field.
+    pub host: HostField,
+}
