@@ -3,7 +3,11 @@
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod gate;
 pub mod policy;
 pub mod random;
 pub mod store;
+#[cfg(test)]
+mod testing;
+pub mod timer;
 pub mod upstream;
