@@ -7,6 +7,7 @@ pub mod gate;
 pub mod policy;
 pub mod random;
 pub mod store;
+pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod timer;

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::policy::call::{Identified, Owned, Passage, Routed, ValidatedCall};
 use crate::policy::claims::Caller;
+use crate::policy::credentials::Presented;
 use crate::policy::head::Head;
 use crate::policy::headers::Observed;
 use crate::policy::ids::SessionId;
@@ -38,11 +39,11 @@ pub struct Known {
 
 /// A call that passed every stage.
 #[derive(Debug)]
-pub enum Admission<'s> {
+pub enum Admission<'s, 'r> {
     /// It goes to an upstream.
     Forward(Passage<'s>),
     /// `POST /session`.
-    Open(OpenCall<'s>),
+    Open(OpenCall<'s, 'r>),
     /// `GET /session`.
     Read(ValidatedCall<'s>),
     /// `DELETE /session`.
@@ -51,9 +52,9 @@ pub enum Admission<'s> {
 
 /// A call that may open a session.
 #[derive(Debug)]
-pub struct OpenCall<'s> {
+pub struct OpenCall<'s, 'r> {
     identified: Identified<'s>,
-    idempotency_key: Option<Box<str>>,
+    presented: Presented<'r>,
 }
 
 /// Decides about calls. One per process; all fronts share it.
@@ -99,14 +100,14 @@ impl Gate {
     ///
     /// # Errors
     /// The refusal of the first stage that does not agree.
-    pub async fn admit<'s>(
+    pub async fn admit<'s, 'r>(
         &self,
         live: &'s Snapshot,
-        head: &Head<'_>,
+        head: &Head<'r>,
         now: Now,
         memo: &TokenMemo,
         known: &mut Known,
-    ) -> Result<Admission<'s>, Rejection> {
+    ) -> Result<Admission<'s, 'r>, Rejection> {
         let routed = Routed::find(&live.routes, head)?;
         known.route = Some(routed.number());
         if let Some(exempt) = routed.exempt() {
@@ -120,8 +121,7 @@ impl Gate {
         known.caller = Some(Arc::clone(&caller));
         let identified = Identified::new(routed, &presented, caller, now)?;
         let Some(id) = presented.session() else {
-            let idempotency_key = presented.idempotency_key().map(Box::from);
-            return Ok(Admission::Open(OpenCall { identified, idempotency_key }));
+            return Ok(Admission::Open(OpenCall { identified, presented }));
         };
         let found = self.store.find(id.key()).await?;
         let owned = identified.own(id, found)?;

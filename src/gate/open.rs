@@ -15,7 +15,7 @@ use crate::store::{IdempotentOpening, Opened, Opening, SessionStore};
 /// What a client is told to wait when this gate opens no more sessions, in seconds.
 const DRAIN_WAIT: Wait = Wait(1);
 
-impl OpenCall<'_> {
+impl<'r> OpenCall<'_, 'r> {
     /// Who calls.
     #[must_use]
     pub const fn caller(&self) -> &Arc<Caller> {
@@ -25,7 +25,13 @@ impl OpenCall<'_> {
     /// Whether the body matters: it is the payload that an Idempotency-Key stands for.
     #[must_use]
     pub const fn is_idempotent(&self) -> bool {
-        self.idempotency_key.is_some()
+        self.presented.idempotency_key().is_some()
+    }
+
+    /// The access token that was presented: it goes back to its owner.
+    #[must_use]
+    pub const fn token(&self) -> &'r str {
+        self.presented.token()
     }
 }
 
@@ -36,7 +42,7 @@ impl Gate {
     /// `draining`, `session-limit`, `idempotency-key-reused`.
     pub async fn open(
         &self,
-        call: &OpenCall<'_>,
+        call: &OpenCall<'_, '_>,
         payload: &[u8],
         rules: &SessionConfig,
         now: Now,
@@ -45,7 +51,7 @@ impl Gate {
             return Err(Rejection::Draining(DRAIN_WAIT));
         }
         let caller = call.caller();
-        let idempotent = call.idempotency_key.as_deref().map(|key| IdempotentOpening {
+        let idempotent = call.presented.idempotency_key().map(|key| IdempotentOpening {
             name: opening_name(caller.owner(), key),
             payload: sha256(payload),
             until: now.steady.after(rules.idempotency_ttl),
