@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod front;
 pub mod gate;
 pub mod policy;
 pub mod random;
