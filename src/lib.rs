@@ -6,10 +6,5 @@ pub mod config;
 pub mod front;
 pub mod gate;
 pub mod policy;
-pub mod random;
-pub mod store;
-pub mod telemetry;
-#[cfg(test)]
-mod testing;
+pub mod server;
 pub mod timer;
-pub mod upstream;
