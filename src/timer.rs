@@ -126,6 +126,13 @@ impl Deadline {
         }
     }
 
+    /// Whether the deadline is set, be it passed or not.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        let state = self.slot.and_then(|key| self.shared.entries.lock().slots.get(key).map(|slot| slot.state));
+        state.is_some_and(|state| state != State::Off)
+    }
+
     /// Unsets the deadline; it does not fire until it is [`reset`](Self::reset).
     pub fn clear(&mut self) {
         let Some(key) = self.slot else { return };

@@ -23,6 +23,8 @@ mod answer;
 mod body;
 mod connection;
 mod drain;
+mod fronts;
+pub mod gateway;
 pub mod h1;
 mod h2;
 mod limits;
@@ -34,6 +36,7 @@ pub mod worker;
 
 pub use body::{BodyError, RequestBody};
 pub use drain::Drain;
+pub use gateway::{Bound, Gateway, Options, StartError};
 pub use limits::Limits;
 pub use peer::{Peer, Protocol, TlsPeer};
 

@@ -13,6 +13,12 @@ impl Label {
     /// No name: the call ended before it had one.
     pub const NONE: Self = Self(0);
 
+    /// The label with this number.
+    #[must_use]
+    pub const fn numbered(number: u16) -> Self {
+        Self(number)
+    }
+
     /// The number.
     #[must_use]
     pub const fn number(self) -> u16 {
