@@ -1,1 +1,2 @@
+//! The sessiongate binary.
 fn main() {}

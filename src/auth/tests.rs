@@ -6,6 +6,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
 use super::*;
+use crate::auth::keys::KeyError;
 use crate::policy::claims::ClientClaim;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -142,8 +143,12 @@ fn asymmetric_keys_come_from_pem_and_from_key_sets() {
         let key = VerificationKey::from_pem(pair.public_key_pem().as_bytes(), None, &[]).unwrap();
         assert!(authenticator(vec![issuer("pem", None, vec![key])]).identify(&token).is_ok(), "{algorithm:?} by PEM");
 
-        let mut jwk =
-            serde_json::to_value(jsonwebtoken::jwk::Jwk::from_encoding_key(&signing, algorithm).unwrap()).unwrap();
+        let mut jwk = match algorithm {
+            Algorithm::EdDSA => {
+                json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key_raw())})
+            }
+            _ => serde_json::to_value(jsonwebtoken::jwk::Jwk::from_encoding_key(&signing, algorithm).unwrap()).unwrap(),
+        };
         jwk["kid"] = json!(format!("{algorithm:?}"));
         entries.push(jwk);
         let (keys, skipped) = VerificationKey::from_jwks(json!({"keys": entries}).to_string().as_bytes()).unwrap();
@@ -173,5 +178,3 @@ fn unusable_keys_say_why() {
     assert!(matches!(VerificationKey::from_jwks(b"{}"), Err(KeyError::NotAKeySet(_))));
     assert_eq!(VerificationKey::from_jwks(br#"{"keys":[]}"#).unwrap_err(), KeyError::NoUsableKey { skipped: 0 });
 }
-
-use keys::KeyError;

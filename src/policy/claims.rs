@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
@@ -173,8 +174,10 @@ impl Claims {
             Some(issuer) => Some(Arc::clone(issuer)),
             None => self.iss.map(Arc::from),
         };
+        let owner = Owner { issuer, client, subject: self.sub.map(Box::from) };
         Ok(Caller {
-            owner: Arc::new(Owner { issuer, client, subject: self.sub.map(Box::from) }),
+            fields: CallerFields::of(&owner, &text),
+            owner: Arc::new(owner),
             scopes: scopes.known(text.split_ascii_whitespace()),
             scope: text.into(),
             expires: self.exp.0,
@@ -192,6 +195,32 @@ enum SidClaim {
     Bound(Option<SessionId>),
 }
 
+/// What upstreams are told of a caller, as field values that are made once per token.
+#[derive(Debug, Clone)]
+pub struct CallerFields {
+    /// The client-id.
+    pub client: HeaderValue,
+    /// The subject; what no field may hold is percent-encoded.
+    pub subject: Option<HeaderValue>,
+    /// The scopes, space separated.
+    pub scopes: Option<HeaderValue>,
+}
+
+impl CallerFields {
+    fn of(owner: &Owner, scope: &str) -> Self {
+        let encoded = |text: &str| {
+            let plain = percent_encoding::utf8_percent_encode(text, percent_encoding::CONTROLS).to_string();
+            HeaderValue::try_from(plain).ok().filter(|value| !value.is_empty())
+        };
+        let client = HeaderValue::from_str(owner.client.as_str());
+        Self {
+            client: client.unwrap_or_else(|_| HeaderValue::from_static("")),
+            subject: owner.subject.as_deref().and_then(encoded),
+            scopes: encoded(scope),
+        }
+    }
+}
+
 /// Proof that a token was signed by its issuer and is meant for us: who calls, and what they may do.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -202,9 +231,16 @@ pub struct Caller {
     not_before: Option<Timestamp>,
     leeway: Duration,
     sid: SidClaim,
+    fields: CallerFields,
 }
 
 impl Caller {
+    /// What upstreams are told of the caller.
+    #[must_use]
+    pub const fn fields(&self) -> &CallerFields {
+        &self.fields
+    }
+
     /// Who calls: the tuple that sessions are bound to.
     #[must_use]
     pub const fn owner(&self) -> &Arc<Owner> {

@@ -135,7 +135,7 @@ impl HeaderRules {
         self.offered = patterns;
     }
 
-    /// Checks a call. `create` says whether it is `POST /session`.
+    /// Checks a call. `create` says whether it is `POST /session`, which needs only credentials and a client-id.
     ///
     /// # Errors
     /// The first of 401, 400, 415 and 406 that applies, with every violation that is enforced.
@@ -166,12 +166,10 @@ impl HeaderRules {
         let (key, fault) = single_line(head, Field::IdempotencyKey, is_idempotency_key);
         note(Field::IdempotencyKey, fault, Severity::Enforce);
 
-        for (field, fault) in [
-            (Field::Correlation, self.correlation(head, create)),
-            (Field::ContentType, self.content_type(head)),
-            (Field::Accept, self.accept(head, create)),
-        ] {
-            note(field, fault, self.rules[field as usize].severity);
+        note(Field::Correlation, self.correlation(head, create), self.severity(Field::Correlation));
+        if !create {
+            note(Field::ContentType, self.content_type(head), self.severity(Field::ContentType));
+            note(Field::Accept, self.accept(head), self.severity(Field::Accept));
         }
 
         match (token, client) {
@@ -181,6 +179,10 @@ impl HeaderRules {
             )),
             _ => Err(refusal(found, head)),
         }
+    }
+
+    const fn severity(&self, field: Field) -> Severity {
+        self.rules[field as usize].severity
     }
 
     fn required(&self, field: Field, head: &Head<'_>, create: bool) -> bool {
@@ -261,10 +263,10 @@ impl HeaderRules {
         }
     }
 
-    fn accept(&self, head: &Head<'_>, create: bool) -> Option<Fault> {
+    fn accept(&self, head: &Head<'_>) -> Option<Fault> {
         let seen = head.seen(Field::Accept);
         match seen.value {
-            None => self.required(Field::Accept, head, create).then_some(Fault::Missing),
+            None => self.required(Field::Accept, head, false).then_some(Fault::Missing),
             Some(value) if seen.lines == 1 => self.accepts_offer(value),
             // A list field may come in several lines (RFC 9110 section 5.3): one that admits is enough.
             Some(_) => {

@@ -65,8 +65,16 @@ impl fmt::Debug for SessionId {
 
 /// The first 16 bytes of SHA-256 over the 16 bytes of a session-id; 32 hex digits as text. The same on every gate, so
 /// logs of gates and of backends that know the id can be joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionKey([u8; 16]);
+
+/// A digest is spread evenly already: eight of its bytes are a hash that costs nothing.
+impl std::hash::Hash for SessionKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
 
 impl SessionKey {
     /// Reads 32 hex digits, in either case.
@@ -92,13 +100,6 @@ impl SessionKey {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
-    }
-
-    /// Eight bytes of the digest, evenly spread: a hash that costs nothing.
-    #[must_use]
-    pub const fn spread(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 }
 

@@ -1,4 +1,17 @@
-//! Where admitted calls go.
+//! Where admitted calls go: pools of endpoints, the connections to them, and what may be tried twice.
+//!
+//! Every worker has its own connections, so that no call crosses threads.
+
+mod client;
+mod error;
+pub mod forward;
+mod pool;
+mod trace;
+pub mod upload;
+
+pub use client::{PoolCounts, Repeat, Reply, WorkerPool, WorkerPools};
+pub use error::UpstreamError;
+pub use pool::Lease;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,151 @@
+//! One scrape: the counters of all workers, merged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::StatusCode;
+
+use super::{Admin, Refusal, Reply, text};
+use crate::policy::session::EndCause;
+use crate::store::AnyStore;
+use crate::telemetry::labels::Label;
+use crate::telemetry::metrics::{self as metric, Exposition};
+use crate::telemetry::stats::{CallKey, Durations};
+
+/// Prometheus text, version 0.0.4.
+pub(super) fn scrape(admin: &Admin) -> Result<Reply, Refusal> {
+    let mut out = Exposition::default();
+    out.count(&metric::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+    add_calls(&mut out, admin);
+    add_upstreams(&mut out, admin);
+    add_sessions(&mut out, admin);
+    add_process(&mut out, admin);
+    let encoded = out.encode(&admin.process);
+    let encoded = encoded.map_err(|error| {
+        tracing::error!(%error, "metrics cannot be encoded");
+        Refusal(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded; see the log")
+    })?;
+    Ok(text(StatusCode::OK, prometheus::TEXT_FORMAT, encoded))
+}
+
+fn add_calls(out: &mut Exposition, admin: &Admin) {
+    let labels = admin.telemetry.labels();
+    let mut calls: BTreeMap<CallLabels, u64> = BTreeMap::new();
+    let (mut routes, mut upstreams) = (BTreeMap::new(), BTreeMap::new());
+    let mut admission = Durations::default();
+    let (mut bytes_in, mut bytes_out, mut gone, mut cut, mut observed, mut warned) = (0, 0, 0, 0, 0, 0);
+    for worker in admin.telemetry.workers() {
+        let stats = worker.calls();
+        for (key, count) in stats.calls {
+            *calls.entry(CallLabels::of(key)).or_insert(0) += count;
+        }
+        merge(&mut routes, &stats.durations);
+        merge(&mut upstreams, &stats.upstream);
+        admission.merge(&stats.admission);
+        bytes_in += stats.bytes_in;
+        bytes_out += stats.bytes_out;
+        gone += stats.client_gone;
+        cut += stats.upstream_cut;
+        observed += stats.observed;
+        warned += stats.warned;
+    }
+    for (call, count) in calls {
+        let (route, status) = (labels.name(Label::numbered(call.route)), call.status.to_string());
+        out.count(&metric::CALLS, &[&route, call.method, call.code, &status], count);
+    }
+    for (label, durations) in routes {
+        out.observe(&metric::CALL_DURATION, &[&labels.name(label)], &durations);
+    }
+    for (label, durations) in upstreams {
+        out.observe(&metric::UPSTREAM_DURATION, &[&labels.name(label)], &durations);
+    }
+    out.observe(&metric::ADMISSION_DURATION, &[], &admission);
+    out.count(&metric::REQUEST_BYTES, &[], bytes_in);
+    out.count(&metric::RESPONSE_BYTES, &[], bytes_out);
+    out.count(&metric::CLIENT_GONE, &[], gone);
+    out.count(&metric::UPSTREAM_CUT, &[], cut);
+    out.count(&metric::OBSERVED, &["observe"], observed);
+    out.count(&metric::OBSERVED, &["warn"], warned);
+}
+
+/// Several refusals may share a code: they are one series.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct CallLabels {
+    route: u16,
+    method: &'static str,
+    code: &'static str,
+    status: u64,
+}
+
+impl CallLabels {
+    fn of(key: CallKey) -> Self {
+        Self { route: key.route(), method: key.method(), code: key.code(), status: key.status() }
+    }
+}
+
+fn merge(into: &mut BTreeMap<Label, Durations>, by_label: &[Durations]) {
+    for (number, durations) in (0..).zip(by_label) {
+        if durations.counts.iter().any(|count| *count > 0) {
+            into.entry(Label::numbered(number)).or_default().merge(durations);
+        }
+    }
+}
+
+fn add_upstreams(out: &mut Exposition, admin: &Admin) {
+    #[derive(Default)]
+    struct Totals {
+        connects: u64,
+        reuses: u64,
+        retries: u64,
+        idle: u64,
+    }
+    let mut pools: BTreeMap<Arc<str>, Totals> = BTreeMap::new();
+    for pool in (admin.proxies)().iter().flat_map(|proxy| proxy.pools().all()) {
+        let (totals, counts) = (pools.entry(Arc::clone(&pool.config().name)).or_default(), pool.counts());
+        totals.connects += counts.connects.load(Ordering::Relaxed);
+        totals.reuses += counts.reuses.load(Ordering::Relaxed);
+        totals.retries += counts.retries.load(Ordering::Relaxed);
+        totals.idle += pool.idle() as u64;
+    }
+    for (name, totals) in pools {
+        out.count(&metric::UPSTREAM_CONNECTS, &[&name], totals.connects);
+        out.count(&metric::UPSTREAM_REUSES, &[&name], totals.reuses);
+        out.count(&metric::UPSTREAM_RETRIES, &[&name], totals.retries);
+        out.count(&metric::UPSTREAM_IDLE, &[&name], totals.idle);
+    }
+    let mut failures: BTreeMap<(Label, &str), u64> = BTreeMap::new();
+    for (key, count) in admin.telemetry.workers().iter().flat_map(|worker| worker.failures()) {
+        *failures.entry(key).or_insert(0) += count;
+    }
+    for ((label, kind), count) in failures {
+        out.count(&metric::UPSTREAM_FAILURES, &[&admin.telemetry.labels().name(label), kind], count);
+    }
+}
+
+fn add_sessions(out: &mut Exposition, admin: &Admin) {
+    let AnyStore::Memory(store) = admin.gate.store();
+    let counts = store.counts();
+    out.count(&metric::SESSIONS_LIVE, &[], counts.live);
+    out.count(&metric::SESSIONS_OPENED, &[], counts.opened);
+    for (cause, count) in EndCause::ALL.into_iter().zip(counts.ended) {
+        out.count(&metric::SESSIONS_ENDED, &[cause.as_str()], count);
+    }
+    out.count(&metric::TOMBSTONES, &[], counts.tombstones);
+    let live = admin.live.snapshot();
+    out.count(&metric::TOKEN_CACHE_HITS, &[], live.auth.counts().hits.load(Ordering::Relaxed));
+    out.count(&metric::TOKEN_CACHE_MISSES, &[], live.auth.counts().misses.load(Ordering::Relaxed));
+    out.count(&metric::TOKEN_CACHE_SIZE, &[], live.auth.remembered() as u64);
+}
+
+fn add_process(out: &mut Exposition, admin: &Admin) {
+    let connections = (admin.connections)();
+    out.count(&metric::CONNECTIONS_ACCEPTED, &[], connections.accepted);
+    out.count(&metric::CONNECTIONS_OPEN, &[], connections.open);
+    out.count(&metric::CONFIG_GENERATION, &[], admin.live.generation());
+    out.count(&metric::CONFIG_RELOADS, &["accepted"], admin.reloads.accepted.load(Ordering::Relaxed));
+    out.count(&metric::CONFIG_RELOADS, &["refused"], admin.reloads.refused.load(Ordering::Relaxed));
+    out.count(&metric::CONFIG_LAST_OK, &[], 1 - admin.reloads.last_refused.load(Ordering::Relaxed).min(1));
+    out.count(&metric::LOG_DROPPED, &[], admin.telemetry.log().map_or(0, |log| log.dropped()));
+    out.count(&metric::DRAINING, &[], u64::from(admin.gate.is_draining()));
+}

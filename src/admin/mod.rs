@@ -1,0 +1,171 @@
+//! The operator's listener: health and metrics for everyone who can reach it, everything else behind a bearer token.
+
+mod health;
+mod metrics;
+mod sessions;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, Limited};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use crate::config::Live;
+use crate::front::Proxy;
+use crate::gate::Gate;
+use crate::telemetry::Telemetry;
+use crate::upstream::upload::BoxError;
+
+/// Longest body of an admin request, in bytes.
+const BODY_MAX: usize = 64 * 1024;
+
+/// Results of reloads since start.
+#[derive(Debug, Default)]
+pub struct ReloadCounts {
+    /// Taken.
+    pub accepted: AtomicU64,
+    /// Refused; the configuration before stayed.
+    pub refused: AtomicU64,
+    /// Whether the last one was refused: 0 or 1.
+    pub last_refused: AtomicU64,
+}
+
+impl ReloadCounts {
+    /// Counts one reload.
+    pub fn count(&self, accepted: bool) {
+        let (total, last) = if accepted { (&self.accepted, 0) } else { (&self.refused, 1) };
+        total.fetch_add(1, Ordering::Relaxed);
+        self.last_refused.store(last, Ordering::Relaxed);
+    }
+}
+
+/// Connections of clients, all workers together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConnectionCounts {
+    /// Accepted since start.
+    pub accepted: u64,
+    /// Open now.
+    pub open: u64,
+}
+
+/// What the admin listener shows and acts on.
+pub struct Admin {
+    /// Decides about calls; knows the sessions.
+    pub gate: Arc<Gate>,
+    /// The configuration in force.
+    pub live: Arc<Live>,
+    /// Counters of calls.
+    pub telemetry: Arc<Telemetry>,
+    /// The fronts of all workers, for their pools.
+    pub proxies: Box<dyn Fn() -> Vec<Arc<Proxy>> + Send + Sync>,
+    /// Counts of client connections.
+    pub connections: Box<dyn Fn() -> ConnectionCounts + Send + Sync>,
+    /// Results of reloads.
+    pub reloads: Arc<ReloadCounts>,
+    /// Metrics of the process itself.
+    pub process: prometheus::Registry,
+    /// The bearer token; without one only health and metrics are open.
+    pub token: Option<SecretString>,
+}
+
+/// An answer to the operator.
+type Reply = Response<Full<Bytes>>;
+
+/// Why an admin request is not done: a status and what to do about it.
+#[derive(Debug)]
+struct Refusal(StatusCode, &'static str);
+
+impl Admin {
+    /// Answers one request.
+    pub async fn answer<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        let reply = match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/livez") => Ok(health::live()),
+            (&Method::GET | &Method::HEAD, "/readyz") => Ok(health::ready(self.gate.is_draining())),
+            (&Method::GET | &Method::HEAD, "/metrics") => metrics::scrape(self),
+            (_, "/livez" | "/readyz" | "/metrics") => Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "use GET")),
+            _ => match self.authorize(&request) {
+                Ok(()) => self.act(request).await,
+                Err(refusal) => Err(refusal),
+            },
+        };
+        reply.unwrap_or_else(|Refusal(status, detail)| {
+            let mut reply = json(status, &serde_json::json!({ "status": status.as_u16(), "detail": detail }));
+            if status == StatusCode::UNAUTHORIZED {
+                let challenge = HeaderValue::from_static("Bearer realm=\"sessiongate admin\"");
+                reply.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            reply
+        })
+    }
+
+    fn authorize<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        let Some(token) = &self.token else {
+            let detail = "no admin token is configured, so only /livez, /readyz and /metrics are open; set admin.token";
+            return Err(Refusal(StatusCode::FORBIDDEN, detail));
+        };
+        let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let given = given.and_then(|value| crate::policy::credentials::bearer(value).ok());
+        let same = |given: &str| {
+            aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), token.expose_secret().as_bytes())
+                .is_ok()
+        };
+        match given {
+            Some(given) if same(given) => Ok(()),
+            _ => {
+                tracing::warn!(path = request.uri().path(), "admin request without a valid token");
+                Err(Refusal(StatusCode::UNAUTHORIZED, "send the admin token as 'authorization: Bearer <token>'"))
+            }
+        }
+    }
+
+    async fn act<B>(&self, request: Request<B>) -> Result<Reply, Refusal>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        let (parts, body) = request.into_parts();
+        let read = Limited::new(body, BODY_MAX).collect().await;
+        let body = read
+            .map_err(|_| Refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is broken or longer than 64 KiB"))?
+            .to_bytes();
+        let segments: Vec<&str> = parts.uri.path().trim_start_matches('/').split('/').collect();
+        match (&parts.method, segments.as_slice()) {
+            (&Method::GET, ["sessions"]) => sessions::list(self, parts.uri.query().unwrap_or_default()).await,
+            (&Method::POST, ["sessions", "revoke"]) => sessions::revoke(self, &body).await,
+            (&Method::GET, ["sessions", name]) => sessions::show(self, name).await,
+            (&Method::DELETE, ["sessions", name]) => sessions::end(self, name).await,
+            (&Method::POST, ["sessions", name, "suspend"]) => sessions::suspend(self, name, true).await,
+            (&Method::POST, ["sessions", name, "resume"]) => sessions::suspend(self, name, false).await,
+            (_, ["sessions"] | ["sessions", _] | ["sessions", _, "suspend" | "resume"]) => {
+                Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods; see the documentation"))
+            }
+            _ => Err(Refusal(StatusCode::NOT_FOUND, "no such path; there are /livez, /readyz, /metrics and /sessions")),
+        }
+    }
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: String) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Reply {
+    let body = serde_json::to_string(value).unwrap_or_else(|_| "{}".into());
+    text(status, "application/json", body + "\n")
+}

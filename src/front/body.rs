@@ -1,0 +1,188 @@
+//! The body of an answer. It carries the record of its call, so that the call is recorded when its last byte has left
+//! or the client has.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::clock::Clock;
+use crate::gate::Gate;
+use crate::policy::claims::Caller;
+use crate::policy::session::{Session, Standing};
+use crate::telemetry::record::{CallRecord, EndedBy};
+use crate::timer::{Deadline, Timer};
+use crate::upstream::Lease;
+use crate::upstream::upload::Progress;
+
+/// How often a stream that goes on looks whether its token or session has ended.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// An answer that breaks off; the client must not take what it got for the whole.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The upstream's answer broke off.
+    #[error("the upstream broke its answer off")]
+    Upstream(#[source] hyper::Error),
+    /// The token or the session ended under a long-lived stream.
+    #[error("the token or the session of this stream has ended")]
+    Ended,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct Answer {
+    content: Content,
+    record: Box<CallRecord>,
+    upload: Option<Arc<Progress>>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// From the gateway itself.
+    Own(Option<Bytes>),
+    /// From an upstream.
+    Streamed { body: Incoming, lease: Option<Lease>, watch: Option<Box<Watch>>, keeper: Option<Keeper> },
+}
+
+/// What a stream needs to know when it must end.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) gate: Arc<Gate>,
+    pub(super) timer: Timer,
+    pub(super) session: Arc<Session>,
+    pub(super) caller: Arc<Caller>,
+}
+
+/// Looks after a stream that has paused.
+#[derive(Debug)]
+struct Watch {
+    deadline: Deadline,
+}
+
+impl Answer {
+    /// An answer of the gateway's own.
+    pub(super) fn own(bytes: Bytes, record: Box<CallRecord>) -> Self {
+        let mut answer =
+            Self { content: Content::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record, upload: None };
+        if answer.is_end_stream() {
+            answer.complete();
+        }
+        answer
+    }
+
+    /// An answer that streams from an upstream. With a keeper it ends when its token or session does.
+    pub(super) fn streamed(
+        body: Incoming,
+        lease: Lease,
+        record: Box<CallRecord>,
+        upload: Option<Arc<Progress>>,
+        keeper: Option<Keeper>,
+    ) -> Self {
+        let mut answer =
+            Self { content: Content::Streamed { body, lease: Some(lease), watch: None, keeper }, record, upload };
+        // The server does not poll a body that has ended: 204, 304, HEAD.
+        if answer.is_end_stream() {
+            answer.complete();
+        }
+        answer
+    }
+
+    /// The last byte was taken: the connection to the upstream is free, and nobody left early.
+    fn complete(&mut self) {
+        self.record.ended_by = EndedBy::Gate;
+        if let Content::Streamed { lease, .. } = &mut self.content
+            && let Some(lease) = lease.take()
+        {
+            lease.release();
+        }
+    }
+}
+
+impl Keeper {
+    fn must_end(&self, clock: &Clock) -> bool {
+        let now = clock.now();
+        self.caller.usable_until() <= now.wall || !matches!(self.session.standing(now.steady), Standing::Live)
+    }
+}
+
+/// Whether a stream that has nothing to send must end. Only a stream that has paused for a while is looked after, so
+/// that the short ones pay nothing.
+fn poll_end(watch: &mut Option<Box<Watch>>, keeper: &Keeper, context: &mut Context<'_>) -> Poll<()> {
+    let watch = watch.get_or_insert_with(|| {
+        let mut deadline = keeper.timer.deadline();
+        deadline.reset(LOOK);
+        Box::new(Watch { deadline })
+    });
+    while watch.deadline.poll_elapsed(context).is_ready() {
+        // From here on the end of the session wakes the stream at once.
+        if keeper.session.poll_ended(context).is_ready() || keeper.must_end(keeper.gate.clock()) {
+            return Poll::Ready(());
+        }
+        watch.deadline.reset(LOOK);
+    }
+    if matches!(keeper.session.settled_standing(), Standing::Ended(_)) { Poll::Ready(()) } else { Poll::Pending }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.content {
+            Content::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Content::Streamed { body, watch, keeper, .. } => match Pin::new(body).poll_frame(context) {
+                Poll::Pending => {
+                    let ended = keeper.as_ref().is_some_and(|keeper| poll_end(watch, keeper, context).is_ready());
+                    if !ended {
+                        return Poll::Pending;
+                    }
+                    this.record.ended_by = EndedBy::Gate;
+                    return Poll::Ready(Some(Err(AnswerError::Ended)));
+                }
+                Poll::Ready(frame) => frame.map(|frame| frame.map_err(AnswerError::Upstream)),
+            },
+        };
+        match &frame {
+            None => this.complete(),
+            Some(Err(_)) => this.record.ended_by = EndedBy::Upstream,
+            Some(Ok(frame)) => {
+                this.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if this.is_end_stream() {
+                    this.complete();
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.is_none(),
+            Content::Streamed { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Streamed { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            self.record.bytes_in = upload.bytes();
+        }
+    }
+}

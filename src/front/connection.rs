@@ -1,0 +1,98 @@
+//! One client connection as the front sees it, and what a worker prepares per snapshot.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+
+use super::proxy::Proxy;
+use crate::config::Snapshot;
+use crate::gate::memo::TokenMemo;
+use crate::telemetry::labels::Label;
+use crate::telemetry::record::Arrival;
+use crate::upstream::WorkerPool;
+use crate::upstream::forward::Edge;
+
+/// The other end of a connection: facts of the transport, nothing that a request claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Address of the client, or of the last proxy before us.
+    pub address: SocketAddr,
+    /// Whether it speaks HTTP/2.
+    pub http2: bool,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+/// What a worker makes of a snapshot once, for all its calls.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) snapshot: Arc<Snapshot>,
+    /// Labels of the routes, by number.
+    pub(super) routes: Vec<Label>,
+    /// Pools and their labels, by number.
+    pub(super) pools: Vec<(Arc<WorkerPool>, Label)>,
+    /// What `via` says of us toward upstreams and toward HTTP/1 clients, and toward HTTP/2 clients.
+    pub(super) via: HeaderValue,
+}
+
+/// What a connection keeps between calls of one snapshot.
+pub(super) struct Scope {
+    pub(super) prepared: Arc<Prepared>,
+    pub(super) memo: TokenMemo,
+    pub(super) trusted: bool,
+    pub(super) edge: Edge,
+}
+
+/// One client connection.
+pub struct Connection {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) peer: Peer,
+    scope: ArcSwap<Scope>,
+}
+
+impl Connection {
+    pub(super) fn new(proxy: Arc<Proxy>, peer: Peer) -> Self {
+        let scope = Scope::new(proxy.prepared(), &peer);
+        Self { proxy, peer, scope: ArcSwap::from_pointee(scope) }
+    }
+
+    /// The scope for the snapshot in force: the connection's own, unless a reload has come.
+    pub(super) fn scope(&self) -> Arc<Scope> {
+        let scope = self.scope.load_full();
+        if scope.prepared.snapshot.generation == self.proxy.generation() {
+            return scope;
+        }
+        let fresh = Arc::new(Scope::new(self.proxy.prepared(), &self.peer));
+        self.scope.store(Arc::clone(&fresh));
+        fresh
+    }
+
+    pub(super) const fn arrival(&self) -> Arrival {
+        Arrival { peer: self.peer.address, http2: self.peer.http2, tls: self.peer.tls }
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Scope {
+    fn new(prepared: Arc<Prepared>, peer: &Peer) -> Self {
+        let ip = peer.address.ip().to_canonical();
+        let trusted = prepared.snapshot.trusted_proxies.iter().any(|net| net.contains(&ip));
+        let proto = if peer.tls { "https" } else { "http" };
+        // An IPv6 address is quoted and bracketed in `forwarded` (RFC 7239 section 6).
+        let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
+        let value = |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        let edge = Edge {
+            peer: value(ip.to_string()),
+            proto: HeaderValue::from_static(proto),
+            forwarded: value(format!("for={node};proto={proto}")),
+        };
+        Self { prepared, memo: TokenMemo::default(), trusted, edge }
+    }
+}

@@ -1,0 +1,12 @@
+//! Ways in: one protocol to the outside, [`crate::gate::Gate`] to the inside.
+
+mod body;
+mod connection;
+mod problem;
+pub mod proxy;
+mod response;
+mod session;
+
+pub use body::{Answer, AnswerError};
+pub use connection::{Connection, Peer};
+pub use proxy::Proxy;

@@ -1,0 +1,325 @@
+//! The reverse proxy: HTTP in, HTTP out.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body::Body;
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+
+use super::body::{Answer, Keeper};
+use super::connection::{Connection, Peer, Prepared, Scope};
+use super::{response, session};
+use crate::config::{Live, Snapshot};
+use crate::gate::{Admission, Gate, Known};
+use crate::policy::call::Passage;
+use crate::policy::head::{Head, RawHead};
+use crate::policy::headers::is_safe_id;
+use crate::policy::method::Verb;
+use crate::policy::rejection::Rejection;
+use crate::policy::time::Now;
+use crate::policy::violation::Field;
+use crate::telemetry::Recorder;
+use crate::telemetry::record::CallRecord;
+use crate::timer::Timer;
+use crate::upstream::forward::{CallIds, Outgoing};
+use crate::upstream::upload::{BoxError, Progress, Upload};
+use crate::upstream::{Repeat, Reply, UpstreamError, WorkerPools};
+
+/// The front of one worker. Its pools, its counters and its timer are touched by no other thread.
+pub struct Proxy {
+    gate: Arc<Gate>,
+    live: Arc<Live>,
+    recorder: Arc<Recorder>,
+    timer: Timer,
+    pools: WorkerPools,
+    prepared: Mutex<Arc<Prepared>>,
+}
+
+/// What is known of a call whose head was accepted.
+struct Call<'a> {
+    scope: &'a Scope,
+    known: Known,
+    now: Now,
+}
+
+impl Proxy {
+    /// A front for one more worker.
+    #[must_use]
+    pub fn new(gate: Arc<Gate>, live: Arc<Live>, recorder: Arc<Recorder>, timer: Timer) -> Self {
+        let pools = WorkerPools::default();
+        let prepared = Mutex::new(Arc::new(prepare(live.snapshot(), &pools, &recorder, &timer)));
+        Self { gate, live, recorder, timer, pools, prepared }
+    }
+
+    /// A client connection begins.
+    #[must_use]
+    pub fn connect(self: &Arc<Self>, peer: Peer) -> Connection {
+        Connection::new(Arc::clone(self), peer)
+    }
+
+    /// The connections to upstreams.
+    #[must_use]
+    pub const fn pools(&self) -> &WorkerPools {
+        &self.pools
+    }
+
+    /// Generation of the snapshot in force.
+    pub(super) fn generation(&self) -> u64 {
+        self.live.generation()
+    }
+
+    /// What this worker made of the snapshot in force.
+    pub(super) fn prepared(&self) -> Arc<Prepared> {
+        let mut prepared = self.prepared.lock();
+        if prepared.snapshot.generation != self.live.generation() {
+            *prepared = Arc::new(prepare(self.live.snapshot(), &self.pools, &self.recorder, &self.timer));
+        }
+        Arc::clone(&prepared)
+    }
+
+    /// Answers a call. With `refused` the connection knows already that it must not be served, and why; its head is
+    /// not looked at then.
+    pub async fn answer<B>(connection: &Connection, request: Request<B>, refused: Option<Rejection>) -> Response<Answer>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let proxy = &connection.proxy;
+        let scope = connection.scope();
+        let started = Instant::now();
+        let now = Now { wall: proxy.gate.clock().wall(), steady: proxy.gate.clock().steady(started) };
+        let (parts, body) = request.into_parts();
+        let raw = RawHead {
+            method: &parts.method,
+            uri: &parts.uri,
+            version: parts.version,
+            headers: &parts.headers,
+            has_body: !body.is_end_stream(),
+            trusted_peer: scope.trusted,
+        };
+        let call = Call { scope: &scope, known: Known::default(), now };
+        let recorder = Arc::clone(&proxy.recorder);
+        let begin = |correlation| CallRecord::begin(recorder, started, now.wall, connection.arrival(), correlation);
+        let live = &scope.prepared.snapshot;
+        let head = match refused {
+            Some(rejection) => Err(rejection),
+            None => Head::parse(raw, &live.names, &live.via),
+        };
+        match head {
+            Ok(head) => {
+                let mut record = begin(correlation(&head));
+                record.verb = Some(head.verb());
+                call.serve(proxy, &head, body, record).await
+            }
+            Err(rejection) => {
+                let sent = refused.is_none().then(|| parts.headers.get(live.names.name(Field::Correlation))).flatten();
+                let mut record = begin(usable(sent).unwrap_or_else(generated));
+                record.verb = refused.is_none().then(|| Verb::of(&parts.method)).flatten();
+                call.refuse(rejection, record)
+            }
+        }
+    }
+}
+
+impl Call<'_> {
+    async fn serve<B>(
+        mut self,
+        proxy: &Proxy,
+        head: &Head<'_>,
+        body: B,
+        mut record: Box<CallRecord>,
+    ) -> Response<Answer>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let live = &self.scope.prepared.snapshot;
+        let admission = proxy.gate.admit(live, head, self.now, &self.scope.memo, &mut self.known).await;
+        self.note(&mut record);
+        record.admitted = Some(record.elapsed());
+        let outcome = match admission {
+            Err(rejection) => Err(rejection),
+            Ok(Admission::Forward(passage)) => return self.forward(proxy, head, passage, body, record).await,
+            Ok(Admission::Open(open)) => {
+                session::open(&proxy.gate, live, &open, body, &proxy.timer, &mut self.known, self.now).await
+            }
+            Ok(Admission::Read(call)) => session::read_state(&call, self.now),
+            Ok(Admission::End(owned)) => session::close(&proxy.gate, &owned, self.now).await,
+        };
+        match outcome {
+            Ok(outcome) => {
+                self.note(&mut record);
+                response::answer(self.scope, outcome, record, &self.known, self.now.steady)
+            }
+            Err(rejection) => self.refuse(rejection, record),
+        }
+    }
+
+    /// Copies what became known into the record.
+    fn note(&self, record: &mut CallRecord) {
+        if let Some(number) = self.known.route {
+            record.route = self.scope.prepared.routes.get(usize::from(number)).copied().unwrap_or_default();
+        }
+        record.caller.clone_from(&self.known.caller);
+        record.session.clone_from(&self.known.session);
+        record.session_id = self.known.session_id;
+        record.observed = self.known.observed;
+    }
+
+    fn refuse(&self, rejection: Rejection, record: Box<CallRecord>) -> Response<Answer> {
+        response::refuse(self.scope, rejection, record, &self.known, self.now.steady)
+    }
+
+    async fn forward<B>(
+        self,
+        proxy: &Proxy,
+        head: &Head<'_>,
+        passage: Passage<'_>,
+        body: B,
+        mut record: Box<CallRecord>,
+    ) -> Response<Answer>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let Scope { prepared, edge, .. } = self.scope;
+        let (live, route) = (&prepared.snapshot, passage.route());
+        let Some((pool, label)) = passage.pool().and_then(|id| prepared.pools.get(id.0)) else {
+            return self.refuse(Rejection::Internal, record);
+        };
+        record.upstream = *label;
+        let length = body.size_hint().exact();
+        if let (Some(limit), Some(length)) = (route.max_body, length)
+            && length > limit
+        {
+            return self.refuse(Rejection::BodyTooLarge, record);
+        }
+        let upload = if head.raw().has_body {
+            let body = body.map_err(Into::into).boxed_unsync();
+            Upload::stream(body, route.max_body, live.limits.body_timeout, &proxy.timer)
+        } else {
+            Upload::Empty
+        };
+        let progress = upload.progress();
+        let ids = response::Ids::of(&record);
+        let session = self.known.session.as_deref().zip(self.known.session_id);
+        let session = session.map(|(session, id)| (session, session_value(head, id)));
+        let outgoing = Outgoing {
+            head,
+            passage: &passage,
+            names: &live.names,
+            edge,
+            ids: &CallIds {
+                request: ids.request.clone(),
+                correlation: record.correlation.clone(),
+                session: session.as_ref().map(|(_, id)| id.clone()),
+            },
+            via: &prepared.via,
+            host: pool.config().host,
+            chunked: !upload.is_empty() && length.is_none(),
+        };
+        let repeat = if head.verb().is_safe() && upload.is_empty() { Repeat::Safe } else { Repeat::IfUnsent };
+        let timeout = route.response_timeout.unwrap_or(pool.config().response_timeout);
+        match pool.send(|endpoint| outgoing.request(endpoint), upload, repeat, timeout).await {
+            Ok(reply) => {
+                record.first_byte = Some(record.elapsed());
+                self.relay(proxy, reply, &passage, progress, &ids, session, record)
+            }
+            Err(error) => self.fail(proxy, &error, progress.as_deref(), record),
+        }
+    }
+
+    /// Passes an upstream's answer on.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one answer")]
+    fn relay(
+        &self,
+        proxy: &Proxy,
+        reply: Reply,
+        passage: &Passage<'_>,
+        progress: Option<Arc<Progress>>,
+        ids: &response::Ids,
+        session: Option<(&crate::policy::session::Session, HeaderValue)>,
+        mut record: Box<CallRecord>,
+    ) -> Response<Answer> {
+        let live = &self.scope.prepared.snapshot;
+        let (mut parts, body) = reply.response.into_parts();
+        response::clean(&mut parts.headers, &live.names);
+        parts.headers.append(http::header::VIA, self.scope.prepared.via.clone());
+        parts.version = http::Version::HTTP_11;
+        record.status = parts.status.as_u16();
+        response::add_ids(&mut parts.headers, &live.names, ids, &record, session, self.now.steady);
+        let keeper = passage.validated().map(|call| Keeper {
+            gate: Arc::clone(&proxy.gate),
+            timer: proxy.timer.clone(),
+            session: Arc::clone(call.session()),
+            caller: Arc::clone(call.caller()),
+        });
+        Response::from_parts(parts, Answer::streamed(body, reply.lease, record, progress, keeper))
+    }
+
+    fn fail(
+        &self,
+        proxy: &Proxy,
+        error: &UpstreamError,
+        progress: Option<&Progress>,
+        mut record: Box<CallRecord>,
+    ) -> Response<Answer> {
+        record.bytes_in = progress.map_or(0, Progress::bytes);
+        proxy.recorder.stats().upstream_failed(record.upstream, error.kind());
+        if !matches!(error, UpstreamError::Upload(_)) {
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            let upstream = proxy.recorder.telemetry().labels().name(record.upstream);
+            let request_id = uuid::Uuid::from_bytes(record.request_id);
+            tracing::warn!(upstream = &*upstream, %request_id, cause, "upstream call failed: {error}");
+        }
+        self.refuse(error.rejection(), record)
+    }
+}
+
+/// The canonical id; the client's own field if it is that already.
+fn session_value(head: &Head<'_>, id: crate::policy::ids::SessionId) -> HeaderValue {
+    let mut text = [0; crate::policy::ids::SessionId::TEXT_LEN];
+    let canonical = id.write(&mut text);
+    match head.seen(Field::SessionId).value {
+        Some(value) if value.as_bytes() == canonical.as_bytes() => value.clone(),
+        _ => response::session_value(id),
+    }
+}
+
+/// The client's correlation id if it is safe to use, else a new one.
+fn correlation(head: &Head<'_>) -> HeaderValue {
+    let seen = head.seen(Field::Correlation);
+    usable(seen.value.filter(|_| seen.lines == 1)).unwrap_or_else(generated)
+}
+
+fn usable(value: Option<&HeaderValue>) -> Option<HeaderValue> {
+    value.filter(|value| is_safe_id(value.as_bytes())).cloned()
+}
+
+fn generated() -> HeaderValue {
+    let id = uuid::Builder::from_random_bytes(crate::random::bytes()).into_uuid();
+    let mut text = [0; 36];
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+fn prepare(snapshot: Arc<Snapshot>, pools: &WorkerPools, recorder: &Recorder, timer: &Timer) -> Prepared {
+    let labels = recorder.telemetry().labels();
+    let routes = snapshot.routes.routes().iter().map(|route| labels.intern(&route.name)).collect();
+    let pools = pools.resolve(&snapshot.pools, timer);
+    let pools = pools
+        .into_iter()
+        .map(|pool| {
+            let label = labels.intern(&pool.config().name);
+            (pool, label)
+        })
+        .collect();
+    let via = HeaderValue::try_from(format!("1.1 {}", snapshot.via))
+        .unwrap_or_else(|_| HeaderValue::from_static("1.1 sessiongate"));
+    Prepared { snapshot, routes, pools, via }
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").field("generation", &self.generation()).finish_non_exhaustive()
+    }
+}

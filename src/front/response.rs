@@ -1,0 +1,188 @@
+//! What every answer carries, ours and the upstream's, and what never leaves with one.
+
+use bytes::Bytes;
+use http::Response;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::body::Answer;
+use super::connection::Scope;
+use super::problem::{self, Problem};
+use super::session::Outcome;
+use crate::gate::Known;
+use crate::policy::fields::FieldNames;
+use crate::policy::ids::SessionId;
+use crate::policy::rejection::Rejection;
+use crate::policy::session::Session;
+use crate::policy::time::Timestamp;
+use crate::policy::violation::Field;
+use crate::telemetry::record::CallRecord;
+use crate::upstream::forward::REQUEST_ID;
+
+const EXPIRES_IN: HeaderName = HeaderName::from_static("session-expires-in");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const WARNED: HeaderName = HeaderName::from_static("x-sg-warning");
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Names a call in its answer.
+pub(super) struct Ids {
+    pub(super) request: HeaderValue,
+    pub(super) request_text: [u8; 36],
+}
+
+impl Ids {
+    pub(super) fn of(record: &CallRecord) -> Self {
+        let mut request_text = [0; 36];
+        uuid::Uuid::from_bytes(record.request_id).hyphenated().encode_lower(&mut request_text);
+        let request = HeaderValue::from_bytes(&request_text).unwrap_or_else(|_| HeaderValue::from_static("-"));
+        Self { request, request_text }
+    }
+}
+
+/// Adds the ids of the call and, for its owner, the session and its remaining time.
+pub(super) fn add_ids(
+    fields: &mut HeaderMap,
+    names: &FieldNames,
+    ids: &Ids,
+    record: &CallRecord,
+    session: Option<(&Session, HeaderValue)>,
+    now: Timestamp,
+) {
+    fields.insert(REQUEST_ID, ids.request.clone());
+    fields.insert(names.name(Field::Correlation), record.correlation.clone());
+    if let Some((session, id)) = session {
+        fields.insert(names.name(Field::SessionId), id);
+        fields.insert(EXPIRES_IN, HeaderValue::from(session.expires_in(now)));
+    }
+    if !record.observed.warned.is_empty() {
+        let list: Vec<_> = record
+            .observed
+            .warned
+            .iter()
+            .map(|(field, fault)| format!("{} {}", names.name(field), fault.as_str()))
+            .collect();
+        if let Ok(value) = HeaderValue::try_from(list.join(", ")) {
+            fields.insert(WARNED, value);
+        }
+    }
+}
+
+/// The id as a field value, lower case.
+pub(super) fn session_value(id: SessionId) -> HeaderValue {
+    let mut text = [0; SessionId::TEXT_LEN];
+    HeaderValue::from_str(id.write(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// A refusal.
+pub(super) fn refuse(
+    scope: &Scope,
+    rejection: Rejection,
+    mut record: Box<CallRecord>,
+    known: &Known,
+    now: Timestamp,
+) -> Response<Answer> {
+    let live = &scope.prepared.snapshot;
+    let status = live.errors.status(rejection);
+    record.rejection = Some(rejection);
+    record.status = status.as_u16();
+    record.admitted.get_or_insert(record.elapsed());
+    let ids = Ids::of(&record);
+    let session = known.session.as_deref();
+    let body = Problem {
+        rejection,
+        status: status.as_u16(),
+        request_id: std::str::from_utf8(&ids.request_text).unwrap_or_default(),
+        correlation_id: record.correlation.to_str().unwrap_or_default(),
+        errors: &live.errors,
+        names: &live.names,
+        session: session.map(|session| (session, now)),
+    };
+    let body = Bytes::from(body.render());
+    let mut fields = HeaderMap::with_capacity(12);
+    fields.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    fields.insert(header::CACHE_CONTROL, NO_STORE);
+    let scopes = known
+        .route
+        .and_then(|number| live.routes.routes().get(usize::from(number)))
+        .map_or("", |route| &route.scopes.text);
+    if let Some(Ok(challenge)) = problem::challenge(rejection, scopes).map(HeaderValue::try_from) {
+        fields.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(wait) = rejection.wait() {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(wait.0));
+    }
+    if let Rejection::MethodNotAllowed(allowed) = rejection
+        && let Ok(allowed) = HeaderValue::try_from(allowed.to_string())
+    {
+        fields.insert(header::ALLOW, allowed);
+    }
+    let details = format!("{}; error={}; details=\"{}\"", live.via, problem::proxy_error(rejection), rejection.code());
+    if let Ok(details) = HeaderValue::try_from(details) {
+        fields.insert(PROXY_STATUS, details);
+    }
+    let session = session.zip(known.session_id).map(|(session, id)| (session, session_value(id)));
+    add_ids(&mut fields, &live.names, &ids, &record, session, now);
+    let mut response = Response::new(Answer::own(body, record));
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}
+
+/// An answer of the session endpoint.
+pub(super) fn answer(
+    scope: &Scope,
+    outcome: Outcome,
+    mut record: Box<CallRecord>,
+    known: &Known,
+    now: Timestamp,
+) -> Response<Answer> {
+    let names = &scope.prepared.snapshot.names;
+    record.status = outcome.status.as_u16();
+    let ids = Ids::of(&record);
+    let mut fields = HeaderMap::with_capacity(12);
+    if outcome.json.is_some() {
+        fields.insert(header::CONTENT_TYPE, JSON);
+    }
+    fields.insert(header::CACHE_CONTROL, NO_STORE);
+    fields.extend(outcome.fields);
+    let session = known.session.as_deref().zip(known.session_id).map(|(session, id)| (session, session_value(id)));
+    add_ids(&mut fields, names, &ids, &record, session, now);
+    let mut response = Response::new(Answer::own(outcome.json.map(Bytes::from).unwrap_or_default(), record));
+    *response.status_mut() = outcome.status;
+    *response.headers_mut() = fields;
+    response
+}
+
+/// Removes from an upstream's answer what is of its hop, what it may not say, and what is framed anew.
+pub(super) fn clean(fields: &mut HeaderMap, names: &FieldNames) {
+    let mut gone: Vec<HeaderName> = Vec::new();
+    for name in fields.keys() {
+        if is_hop(name) || names.is_ours(name) || *name == EXPIRES_IN {
+            gone.push(name.clone());
+        }
+    }
+    if gone.is_empty() {
+        return;
+    }
+    if fields.contains_key(header::CONNECTION) {
+        let nominated =
+            fields.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        gone.extend(nominated.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()));
+    }
+    // With both, the length is not that of the body (RFC 9112 section 6.3).
+    if fields.contains_key(header::TRANSFER_ENCODING) {
+        gone.push(header::CONTENT_LENGTH);
+    }
+    for name in gone {
+        fields.remove(name);
+    }
+}
+
+fn is_hop(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::UPGRADE
+        || *name == header::TE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate")
+}

@@ -1,0 +1,152 @@
+//! The session endpoint: `POST`, `GET`, `HEAD` and `DELETE /session`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
+use http_body::Body;
+use http_body_util::{BodyExt, Limited};
+use serde::Serialize;
+
+use crate::config::Snapshot;
+use crate::gate::{Gate, Known, OpenCall};
+use crate::policy::call::{Owned, ValidatedCall};
+use crate::policy::ids::SessionId;
+use crate::policy::rejection::Rejection;
+use crate::policy::session::Session;
+use crate::policy::target::SESSION_PATH;
+use crate::policy::time::{Now, Timestamp};
+use crate::store::Opened;
+use crate::timer::Timer;
+use crate::upstream::upload::BoxError;
+
+/// Longest payload of an opening with an Idempotency-Key, in bytes.
+const PAYLOAD_MAX: usize = 64 * 1024;
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// A session as its owner sees it. Times are RFC 3339 in UTC.
+#[derive(Serialize)]
+struct StateObject<'a> {
+    session_id: String,
+    client_id: &'a str,
+    subject: Option<&'a str>,
+    scope: &'a str,
+    flow: Option<&'a str>,
+    step: Option<&'a str>,
+    allowed_next: [&'a str; 0],
+    state: &'static str,
+    created_at: String,
+    last_seen_at: String,
+    idle_expires_at: String,
+    expires_at: String,
+    calls: u32,
+}
+
+/// A new session and the token to use it with.
+#[derive(Serialize)]
+struct Created<'a> {
+    #[serde(flatten)]
+    session: StateObject<'a>,
+    access_token: &'a str,
+    token_type: &'static str,
+    /// Whole seconds.
+    expires_in: u64,
+}
+
+impl<'a> StateObject<'a> {
+    fn of(session: &'a Session, id: SessionId, now: Timestamp) -> Self {
+        let owner = session.owner();
+        Self {
+            session_id: id.reveal(),
+            client_id: owner.client.as_str(),
+            subject: owner.subject.as_deref(),
+            scope: session.scope(),
+            flow: None,
+            step: None,
+            allowed_next: [],
+            state: session.standing(now).as_str(),
+            created_at: session.opened().to_string(),
+            last_seen_at: session.last_seen().to_string(),
+            idle_expires_at: session.idle_expires().min(session.expires()).to_string(),
+            expires_at: session.expires().to_string(),
+            calls: session.calls(),
+        }
+    }
+}
+
+/// What the endpoint answers.
+pub(super) struct Outcome {
+    pub(super) status: StatusCode,
+    pub(super) json: Option<String>,
+    pub(super) fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Opens a session.
+///
+/// # Errors
+/// What [`Gate::open`] refuses with, and `request-too-large`, `request-timeout`, `request-malformed` for the payload.
+pub(super) async fn open<B>(
+    gate: &Gate,
+    live: &Snapshot,
+    call: &OpenCall<'_, '_>,
+    body: B,
+    timer: &Timer,
+    known: &mut Known,
+    now: Now,
+) -> Result<Outcome, Rejection>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    let payload = if call.is_idempotent() { read(body, timer, live.limits.body_timeout).await? } else { Bytes::new() };
+    let Opened { id, session, replayed } = gate.open(call, &payload, &live.sessions, now).await?;
+    let created = Created {
+        session: StateObject::of(&session, id, now.steady),
+        access_token: call.token(),
+        token_type: "Bearer",
+        expires_in: call.caller().expires().since(now.wall).as_secs(),
+    };
+    let mut fields = vec![(header::LOCATION, HeaderValue::from_static(SESSION_PATH))];
+    if replayed {
+        fields.push((REPLAYED, HeaderValue::from_static("true")));
+    }
+    let json = Some(json(&created)?);
+    (known.session, known.session_id) = (Some(session), Some(id));
+    Ok(Outcome { status: live.sessions.create_status, json, fields })
+}
+
+/// Shows a session to its owner.
+///
+/// # Errors
+/// None.
+pub(super) fn read_state(call: &ValidatedCall<'_>, now: Now) -> Result<Outcome, Rejection> {
+    let json = json(&StateObject::of(call.session(), call.id(), now.steady))?;
+    Ok(Outcome { status: StatusCode::OK, json: Some(json), fields: Vec::new() })
+}
+
+/// Closes a session for its owner.
+///
+/// # Errors
+/// What [`Gate::close`] refuses with.
+pub(super) async fn close(gate: &Gate, owned: &Owned<'_>, now: Now) -> Result<Outcome, Rejection> {
+    gate.close(owned, now).await?;
+    Ok(Outcome { status: StatusCode::NO_CONTENT, json: None, fields: Vec::new() })
+}
+
+fn json(value: &impl Serialize) -> Result<String, Rejection> {
+    serde_json::to_string(value).map_err(|_| Rejection::Internal)
+}
+
+async fn read<B>(body: B, timer: &Timer, patience: Duration) -> Result<Bytes, Rejection>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    let reading = std::pin::pin!(Limited::new(body, PAYLOAD_MAX).collect());
+    match timer.timeout(patience, reading).await {
+        Err(_) => Err(Rejection::RequestTimeout),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Rejection::BodyTooLarge),
+        Ok(Err(_)) => Err(Rejection::RequestMalformed),
+    }
+}

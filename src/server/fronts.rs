@@ -1,0 +1,62 @@
+//! The fronts that connections are served by: calls and the operator.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+
+use super::{Front, Peer, Protocol, RequestBody};
+use crate::admin::Admin;
+use crate::front::{self, Answer, Connection, Proxy};
+use crate::policy::rejection::Rejection;
+
+impl Front for Proxy {
+    type Connection = Connection;
+    type Body = Answer;
+
+    fn connect(self: &Arc<Self>, peer: Peer) -> Arc<Connection> {
+        let peer =
+            front::Peer { address: peer.address, http2: peer.protocol == Protocol::Http2, tls: peer.tls.is_some() };
+        Arc::new(Self::connect(self, peer))
+    }
+
+    async fn answer(
+        connection: Arc<Connection>,
+        request: Request<RequestBody>,
+        refused: Option<Rejection>,
+    ) -> Response<Answer> {
+        Self::answer(&connection, request, refused).await
+    }
+}
+
+/// The operator's listener. A connection knows nothing but whom to ask.
+#[derive(Debug)]
+pub struct AdminFront(pub Arc<Admin>);
+
+impl Front for AdminFront {
+    type Connection = Admin;
+    type Body = Full<Bytes>;
+
+    fn connect(self: &Arc<Self>, _: Peer) -> Arc<Admin> {
+        Arc::clone(&self.0)
+    }
+
+    fn answer(
+        connection: Arc<Admin>,
+        request: Request<RequestBody>,
+        refused: Option<Rejection>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send {
+        async move {
+            match refused {
+                None => connection.answer(request).await,
+                Some(rejection) => {
+                    let mut response = Response::new(Full::from(rejection.row().detail));
+                    *response.status_mut() = rejection.status();
+                    response
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The whole gateway: workers, admin, sweeper, reload, drain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, thread};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tracing_appender::non_blocking::WorkerGuard;
+
+use super::fronts::AdminFront;
+use super::listener::{self, ConnectionStats, ListenError};
+use super::tls::{Certificate, TlsError};
+use super::worker::{self, WorkerContext, WorkerListener};
+use super::{Drain, Limits};
+use crate::admin::{Admin, ConnectionCounts, ReloadCounts};
+use crate::clock::Clock;
+use crate::config::snapshot::LimitsConfig;
+use crate::config::{Live, Snapshot};
+use crate::front::Proxy;
+use crate::gate::Gate;
+use crate::store::AnyStore;
+use crate::store::memory::{MemoryStore, Retention};
+use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::{Recorder, Telemetry};
+use crate::timer::Timer;
+
+/// How often expired sessions are swept and idle upstream connections are closed.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Sessions that one bite of the sweeper takes.
+const BITE: usize = 1000;
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A thread or a runtime cannot be made.
+    #[error("the gateway cannot start its threads: {0}")]
+    Thread(#[from] io::Error),
+    /// The process metrics cannot be registered.
+    #[error("the process metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Reads the configuration again; the argument is the generation of the new snapshot. The error is for the log.
+pub type Load = Box<dyn Fn(u64) -> Result<Snapshot, String> + Send + Sync>;
+
+/// How a gateway is started.
+pub struct Options {
+    /// The configuration.
+    pub snapshot: Snapshot,
+    /// Where a reload reads it from; none: there is nothing to reload.
+    pub load: Option<Load>,
+    /// The access log, and the guard that flushes it at the end.
+    pub access_log: Option<(AccessLogger, WorkerGuard)>,
+    /// Whether ports that another process has are shared with it.
+    pub takeover: bool,
+}
+
+/// An address that is listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// The address, with the port that was chosen.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Whether it is the operator's.
+    pub admin: bool,
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        let admin = if self.admin { " (admin)" } else { "" };
+        write!(f, "{scheme}://{}{admin}", self.address)
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    bound: Vec<Bound>,
+    control: Arc<Control>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    _log: Option<WorkerGuard>,
+}
+
+/// What the threads of a gateway share.
+struct Control {
+    gate: Arc<Gate>,
+    live: Arc<Live>,
+    load: Option<Load>,
+    limits: Arc<ArcSwap<Limits>>,
+    certificates: Vec<Arc<Certificate>>,
+    reloads: Arc<ReloadCounts>,
+    drain: Drain,
+    workers: usize,
+}
+
+impl Gateway {
+    /// Starts a gateway; when this returns, it listens.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing runs.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let Options { snapshot, load, access_log, takeover } = options;
+        let workers = snapshot.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
+        let (log, guard) = access_log.unzip();
+        let telemetry = Arc::new(Telemetry::new(log));
+        let mut sockets: Vec<Vec<WorkerListener>> = (0..workers).map(|_| Vec::new()).collect();
+        let (mut bound, mut certificates) = (Vec::new(), Vec::new());
+        for config in &snapshot.listeners {
+            let tls =
+                config.tls.as_ref().map(|files| Certificate::load(&files.cert, &files.key)).transpose()?.map(Arc::new);
+            certificates.extend(tls.clone());
+            let group = listener::bind(config.address, workers, takeover)?;
+            bound.extend(group.first().and_then(|socket| socket.local_addr().ok()).map(|address| Bound {
+                address,
+                tls: tls.is_some(),
+                admin: false,
+            }));
+            for (worker, socket) in sockets.iter_mut().zip(group) {
+                worker.push(WorkerListener { socket, tls: tls.clone() });
+            }
+        }
+        let admin_socket = match &snapshot.admin {
+            Some(admin) => listener::bind(admin.address, 1, takeover)?.pop(),
+            None => None,
+        };
+        bound.extend(admin_socket.as_ref().and_then(|socket| socket.local_addr().ok()).map(|address| Bound {
+            address,
+            tls: false,
+            admin: true,
+        }));
+        let process = prometheus::Registry::new();
+        process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let admin_token = snapshot.admin.as_ref().and_then(|admin| admin.token.clone());
+
+        let control = Arc::new(Control {
+            gate: Arc::new(Gate::new(AnyStore::Memory(MemoryStore::default()), Clock::default())),
+            limits: Arc::new(ArcSwap::from_pointee(limits(&snapshot, workers))),
+            live: Arc::new(Live::new(snapshot)),
+            load,
+            certificates,
+            reloads: Arc::default(),
+            drain: Drain::new(),
+            workers,
+        });
+        let proxies: Arc<Mutex<Vec<Arc<Proxy>>>> = Arc::default();
+        let stats: Vec<Arc<ConnectionStats>> = (0..workers).map(|_| Arc::default()).collect();
+        let mut threads = Vec::with_capacity(workers + 1);
+        for (number, (listeners, stats)) in sockets.into_iter().zip(&stats).enumerate() {
+            let context = WorkerContext {
+                limits: Arc::clone(&control.limits),
+                drain: control.drain.clone(),
+                stats: Arc::clone(stats),
+            };
+            let (control, telemetry, proxies) = (Arc::clone(&control), Arc::clone(&telemetry), Arc::clone(&proxies));
+            threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                worker::run(listeners, context, |timer| {
+                    let recorder = Arc::new(Recorder::new(telemetry));
+                    let proxy = Arc::new(Proxy::new(
+                        Arc::clone(&control.gate),
+                        Arc::clone(&control.live),
+                        recorder,
+                        timer.clone(),
+                    ));
+                    proxies.lock().push(Arc::clone(&proxy));
+                    tokio::spawn(reap(Arc::clone(&proxy)));
+                    proxy
+                })
+            })?);
+        }
+        let admin = Admin {
+            gate: Arc::clone(&control.gate),
+            live: Arc::clone(&control.live),
+            telemetry,
+            proxies: Box::new(move || proxies.lock().clone()),
+            connections: Box::new(move || ConnectionCounts {
+                accepted: stats.iter().map(|worker| worker.accepted()).sum(),
+                open: stats.iter().map(|worker| worker.open() as u64).sum(),
+            }),
+            reloads: Arc::clone(&control.reloads),
+            process,
+            token: admin_token,
+        };
+        let for_thread = Arc::clone(&control);
+        threads.push(
+            thread::Builder::new()
+                .name("control".into())
+                .spawn(move || run_control(&for_thread, admin_socket, Arc::new(admin)))?,
+        );
+        Ok(Self { bound, control, threads, _log: guard })
+    }
+
+    /// The addresses it listens on: those for calls in the order of the configuration, then the operator's.
+    #[must_use]
+    pub fn bound(&self) -> &[Bound] {
+        &self.bound
+    }
+
+    /// Reads the configuration again and puts it in force, or leaves everything as it is and logs why.
+    pub fn reload(&self) {
+        self.control.reload();
+    }
+
+    /// Begins the shutdown: no more sessions are opened and readiness is off at once; after `server.drain.delay` no more
+    /// connections are accepted, and what is under way may finish until the deadline.
+    pub fn drain(&self) {
+        self.control.gate.begin_drain();
+        let (drain, delay) = (self.control.drain.clone(), self.control.live.snapshot().drain_delay);
+        tracing::info!(?delay, "draining");
+        if delay.is_zero() {
+            drain.begin();
+        } else {
+            thread::spawn(move || {
+                thread::sleep(delay);
+                drain.begin();
+            });
+        }
+    }
+
+    /// Ends at once; connections that are left are dropped.
+    pub fn end(&self) {
+        self.control.drain.end();
+    }
+
+    /// Waits until all threads have ended.
+    ///
+    /// # Errors
+    /// The first error of a thread.
+    pub fn join(self) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for thread in self.threads {
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the gateway panicked")));
+            outcome = outcome.and(ended);
+        }
+        outcome
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("bound", &self.bound).finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    fn reload(&self) {
+        let Some(load) = &self.load else {
+            return tracing::info!("there is no configuration file, so there is nothing to reload");
+        };
+        let generation = self.live.generation() + 1;
+        match load(generation) {
+            Ok(snapshot) => {
+                let fixed = self.live.snapshot().changes_needing_restart(&snapshot);
+                if !fixed.is_empty() {
+                    tracing::warn!(
+                        settings = fixed.join(", "),
+                        "these settings changed but take effect only after a restart"
+                    );
+                }
+                self.limits.store(Arc::new(limits(&snapshot, self.workers)));
+                self.live.swap(snapshot);
+                self.reload_certificates();
+                self.reloads.count(true);
+                tracing::info!(generation, "configuration reloaded");
+            }
+            Err(reason) => {
+                self.reloads.count(false);
+                tracing::error!(
+                    generation = self.live.generation(),
+                    reason,
+                    "configuration refused; the one before stays in force"
+                );
+            }
+        }
+    }
+
+    fn reload_certificates(&self) {
+        for certificate in &self.certificates {
+            if let Err(error) = certificate.reload() {
+                tracing::error!(%error, "certificate refused; the one before stays in use");
+            }
+        }
+    }
+}
+
+/// The thread that serves the operator and keeps house.
+fn run_control(control: &Arc<Control>, socket: Option<std::net::TcpListener>, admin: Arc<Admin>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::spawn(sweep(Arc::clone(control)));
+        let timer = Timer::start();
+        let listeners = socket.into_iter().map(|socket| WorkerListener { socket, tls: None }).collect();
+        // The operator can watch until the last call has ended.
+        let context = WorkerContext { limits: Arc::default(), drain: control.drain.clone(), stats: Arc::default() };
+        worker::serve(listeners, context, timer, Arc::new(AdminFront(admin))).await
+    })
+}
+
+/// Ends sessions that are due and forgets those that ended long ago.
+async fn sweep(control: Arc<Control>) {
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        interval.tick().await;
+        let sessions = control.live.snapshot().sessions;
+        let retention = Retention { tombstone_ttl: sessions.tombstone_ttl, tombstone_max: sessions.tombstone_max };
+        let AnyStore::Memory(store) = control.gate.store();
+        while store.sweep(control.gate.clock().now().steady, retention, BITE) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Closes upstream connections that have been idle for too long.
+async fn reap(proxy: Arc<Proxy>) {
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        interval.tick().await;
+        proxy.pools().all().iter().for_each(|pool| pool.reap());
+    }
+}
+
+fn limits(snapshot: &Snapshot, workers: usize) -> Limits {
+    let LimitsConfig {
+        head,
+        uri,
+        handshake_timeout,
+        head_timeout,
+        body_timeout,
+        write_timeout,
+        idle_timeout,
+        max_connections,
+        h2_streams,
+    } = snapshot.limits;
+    Limits {
+        head_bytes: head,
+        uri_bytes: uri,
+        head_timeout,
+        handshake_timeout,
+        idle_timeout,
+        body_timeout,
+        write_timeout,
+        drain_timeout: snapshot.drain_deadline,
+        // The kernel spreads connections over the workers; each gets its part, rounded up.
+        max_connections: max_connections.div_ceil(workers),
+        h2_streams,
+        ..Limits::default()
+    }
+}

@@ -1,0 +1,236 @@
+//! Drives one HTTP/1 connection: serve, sleep, wake, refuse, close.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{CONNECTION, EXPECT, HeaderValue};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
+
+use super::framing::HeadLimits;
+use super::io::Io;
+use super::link::{Discard, Link, Waiting};
+use super::watch::{Verdict, Watch};
+use crate::policy::rejection::Rejection;
+use crate::server::answer::Answer;
+use crate::server::body::{LEFT_BYTES, RequestBody};
+use crate::server::limits::Limits;
+use crate::server::socket::Transport;
+use crate::server::{Context as Worker, Front};
+
+/// Bytes that hyper queues of an answer before it waits for the client. Also bounds its read buffer, which never holds
+/// more than one head.
+const QUEUED_BYTES: usize = 64 * 1024;
+
+/// How long the client may take to read the last answer and close, after we have closed our side.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Bytes that a sleeping connection can take; more stay in the kernel until it is awake.
+const WAKING_BYTES: usize = 16;
+
+/// Why the driver stopped polling hyper.
+enum Stop {
+    /// hyper has ended, with this if it did not like a head.
+    Ended(Option<Rejection>),
+    /// Nothing happens: sleep.
+    Sleep,
+    /// Close an idle connection.
+    Idle,
+    /// The client does not take its answer: nothing that we write could reach it.
+    Stuck,
+}
+
+/// Serves a connection from which `first` was read, beginning at `since`, until it is closed.
+pub(in crate::server) async fn serve<F: Front, T: Transport>(
+    socket: T,
+    first: &[u8],
+    since: Instant,
+    connection: Arc<F::Connection>,
+    worker: &Worker<F>,
+) {
+    let limits = &worker.limits;
+    let link = Arc::new(Link::default());
+    let head = HeadLimits { head_bytes: limits.head_bytes, uri_bytes: limits.uri_bytes, fields: limits.fields };
+    let mut io = Io::new(socket, first, head, Arc::clone(&link));
+    let mut watch = Watch::new(&worker.timer, since, limits);
+    let mut begun = pin!(worker.drain.begun());
+    let builder = builder(limits);
+    loop {
+        let service = service_fn(|request| call::<F>(request, &connection, &link, worker));
+        // Boxed, so that a sleeping connection does not keep the room.
+        let mut hyper = Box::new(builder.serve_connection(io, service));
+        let stop = poll_fn(|cx| poll_stop(&mut hyper, &link, &mut watch, begun.as_mut(), worker, cx)).await;
+        // What hyper has read is nothing, or part of a message whose connection ends here.
+        io = hyper.into_parts().io;
+        match stop {
+            Stop::Ended(Some(rejection)) if io.was_rejected() => io.refuse(rejection),
+            Stop::Ended(_) if io.has_ended() => return,
+            Stop::Ended(_) => break,
+            Stop::Stuck => return,
+            Stop::Idle => break,
+            Stop::Sleep => {
+                let until = watch.idle_since() + limits.idle_timeout;
+                match poll_fn(|cx| poll_sleep(&mut io, &mut watch, begun.as_mut(), until, worker, cx)).await {
+                    Wake::Bytes => {}
+                    Wake::End => return,
+                    Wake::Close => break,
+                }
+            }
+        }
+    }
+    // A refused client may be in the middle of sending. Closing at once would answer that with a reset, which can
+    // overtake and destroy the answer.
+    let _ = worker.timer.timeout(LINGER, linger(io.socket())).await;
+}
+
+fn builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // Time is kept by `Watch`; hyper's timer would be boxed anew for every request.
+        .header_read_timeout(None)
+        // A client that closes its side while a call is open counts as gone, and its call ends. The alternative is not to
+        // notice clients that leave at all, and to go on working for them.
+        .half_close(false)
+        // Off, because it would skip the flush that closes a call.
+        .pipeline_flush(false)
+        .max_buf_size(QUEUED_BYTES.max(limits.head_bytes.saturating_mul(2)));
+    // Setting it moves hyper's table of fields to the heap, so the default stays where it is enough.
+    if limits.fields > 100 {
+        builder.max_headers(limits.fields);
+    }
+    builder
+}
+
+/// Answers one request.
+fn call<F: Front>(
+    request: Request<Incoming>,
+    connection: &Arc<F::Connection>,
+    link: &Arc<Link>,
+    worker: &Worker<F>,
+) -> impl Future<Output = Result<Response<Answer<F::Body>>, Infallible>> + Send + use<F> {
+    let (count, refused) = link.begin_call();
+    if count >= worker.limits.max_requests_per_connection {
+        link.close_after_answer();
+    }
+    let (connection, link, drain) = (Arc::clone(connection), Arc::clone(link), worker.drain.clone());
+    async move {
+        let held_back = request.headers().contains_key(EXPECT);
+        let request = request.map(|incoming| RequestBody::linked(incoming, &link, held_back));
+        let mut response = F::answer(connection, request, refused).await;
+        // hyper learns too late that it will close; the client should know before it sends the next request.
+        if link.is_closing() || drain.has_begun() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response.map(|body| Answer::new(body, Some(link))))
+    }
+}
+
+/// Polls hyper until there is a reason to stop.
+fn poll_stop<F: Front, T: Transport, S>(
+    hyper: &mut http1::Connection<Io<T>, S>,
+    link: &Link,
+    watch: &mut Watch,
+    begun: Pin<&mut impl Future<Output = ()>>,
+    worker: &Worker<F>,
+    cx: &mut Context<'_>,
+) -> Poll<Stop>
+where
+    S: HttpService<Incoming, ResBody = Answer<F::Body>, Error = Infallible>,
+{
+    let mut begun = Some(begun);
+    loop {
+        link.before_poll(cx);
+        if let Poll::Ready(ended) = Pin::new(&mut *hyper).poll(cx) {
+            let rejection = ended.err().filter(hyper::Error::is_parse).map(|error| {
+                if error.is_parse_too_large() { Rejection::HeadTooLarge } else { Rejection::RequestMalformed }
+            });
+            return Poll::Ready(Stop::Ended(rejection));
+        }
+        if link.poll_discard(cx) == Discard::Progress {
+            continue;
+        }
+        let view = link.view();
+        if view.again {
+            continue;
+        }
+        match watch.judge(cx, &view, &worker.limits) {
+            Verdict::Wait => {}
+            Verdict::Sleep => return Poll::Ready(Stop::Sleep),
+            Verdict::HeadLate | Verdict::BodyLate => {
+                link.give_up(Rejection::RequestTimeout);
+                continue;
+            }
+            Verdict::DiscardLate => {
+                link.stop_discarding();
+                continue;
+            }
+            Verdict::WriteLate => return Poll::Ready(Stop::Stuck),
+        }
+        // A head that has begun is awaited and answered, with `connection: close`.
+        if view.waiting == Waiting::Idle {
+            let drain = worker.drain.has_begun() || begun.take().is_some_and(|begun| begun.poll(cx).is_ready());
+            if drain {
+                return Poll::Ready(Stop::Idle);
+            }
+        }
+        return Poll::Pending;
+    }
+}
+
+/// How a sleep ended.
+enum Wake {
+    Bytes,
+    End,
+    Close,
+}
+
+/// Waits for a byte with nothing allocated.
+fn poll_sleep<F: Front, T: Transport>(
+    io: &mut Io<T>,
+    watch: &mut Watch,
+    begun: Pin<&mut impl Future<Output = ()>>,
+    until: Instant,
+    worker: &Worker<F>,
+    cx: &mut Context<'_>,
+) -> Poll<Wake> {
+    debug_assert!(io.is_idle(), "a connection with an open call fell asleep");
+    io.release();
+    let mut bytes = [0; WAKING_BYTES];
+    let mut read = ReadBuf::new(&mut bytes);
+    if let Poll::Ready(result) = tokio::io::AsyncRead::poll_read(Pin::new(io.socket()), cx, &mut read) {
+        return Poll::Ready(match (result, read.filled()) {
+            (Err(_), _) | (Ok(()), []) => Wake::End,
+            (Ok(()), filled) => {
+                io.feed(filled);
+                Wake::Bytes
+            }
+        });
+    }
+    if watch.is_past(cx, until) || worker.drain.has_begun() || begun.poll(cx).is_ready() {
+        return Poll::Ready(Wake::Close);
+    }
+    Poll::Pending
+}
+
+/// Closes our side and reads the client's to its end, within a bound.
+async fn linger<T: Transport>(socket: &mut T) {
+    if socket.shutdown().await.is_err() {
+        return;
+    }
+    let mut bytes = vec![0; 4 * 1024];
+    let mut left = LEFT_BYTES;
+    while let Ok(count @ 1..) = socket.read(&mut bytes).await {
+        left = left.saturating_sub(count as u64);
+        if left == 0 {
+            return;
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! HTTP/2 connections (RFC 9113): hyper's server under our limits.
+//!
+//! Heads are judged by the `h2` crate; a malformed one resets its stream and never reaches the front. Interim responses
+//! cannot be sent: hyper has no way to.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::Instant;
+
+use super::body::RequestBody;
+use super::limits::Limits;
+use super::socket::Transport;
+use super::{Context as Worker, Front};
+
+/// Bytes of answers queued per stream before the front's body is asked for no more.
+const QUEUED_BYTES: usize = 64 * 1024;
+
+/// Receive windows: of a stream, enough for one ordinary body without waiting; of a connection, for several.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// A client that was silent so long is asked whether it is there.
+const PING_AFTER: Duration = Duration::from_secs(20);
+
+/// Streams in flight, and when the last one ended.
+#[derive(Debug, Default)]
+struct Streams {
+    open: AtomicUsize,
+    served: AtomicUsize,
+}
+
+/// Counts a stream while its call runs and its answer is sent.
+#[derive(Debug)]
+struct Stream(Arc<Streams>);
+
+impl Stream {
+    fn open(streams: &Arc<Streams>) -> Self {
+        streams.open.fetch_add(1, Ordering::Relaxed);
+        streams.served.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(streams))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The front's body, which keeps its stream counted.
+    struct Counted<B> {
+        #[pin]
+        body: B,
+        stream: Stream,
+    }
+}
+
+impl<B: Body> Body for Counted<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Serves a connection until it is closed.
+pub(super) async fn serve<F: Front, T: Transport>(
+    socket: super::socket::Prefixed<T>,
+    connection: Arc<F::Connection>,
+    worker: &Worker<F>,
+) {
+    let limits = &worker.limits;
+    let streams = Arc::new(Streams::default());
+    let service = service_fn(|request| call::<F>(request, &connection, &streams));
+    let mut http = pin!(builder(limits).serve_connection(TokioIo::new(socket), service));
+    let mut begun = pin!(worker.drain.begun());
+    let mut deadline = worker.timer.deadline();
+    // Before the first call the head's time-out counts, as it does for HTTP/1.
+    let mut due = Some(Instant::now() + limits.head_timeout);
+    let mut set = None;
+    let mut served = 0;
+    let mut closing = false;
+    poll_fn(|cx| {
+        loop {
+            if http.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if !closing && begun.as_mut().poll(cx).is_ready() {
+                closing = true;
+                http.as_mut().graceful_shutdown();
+                continue;
+            }
+            let now = Instant::now();
+            let calls = streams.served.load(Ordering::Relaxed);
+            if streams.open.load(Ordering::Relaxed) > 0 {
+                // Looked at again when it is late, if not before: a call's end does not always wake this task.
+                due = Some(now + limits.idle_timeout);
+            } else if calls != served {
+                served = calls;
+                due = Some(now + limits.idle_timeout);
+            }
+            let at = *due.get_or_insert(now + limits.idle_timeout);
+            if at <= now {
+                if closing {
+                    // It had as long again to read GOAWAY and go.
+                    return Poll::Ready(());
+                }
+                closing = true;
+                due = Some(now + limits.idle_timeout);
+                http.as_mut().graceful_shutdown();
+                continue;
+            }
+            // Lazily, as for HTTP/1: a later due time is found when the earlier one fires.
+            if set.is_none_or(|set| set > at || set <= now) || deadline.poll_elapsed(cx).is_ready() {
+                deadline.reset(at - now);
+                set = Some(at);
+            }
+            if deadline.poll_elapsed(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+}
+
+fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(QUEUED_BYTES)
+        // Also what ends a connection whose client stopped reading: the ping is not answered.
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(limits.write_timeout);
+    builder
+}
+
+/// Answers one request.
+fn call<F: Front>(
+    request: Request<Incoming>,
+    connection: &Arc<F::Connection>,
+    streams: &Arc<Streams>,
+) -> impl Future<Output = Result<Response<Counted<F::Body>>, Infallible>> + Send + use<F> {
+    let stream = Stream::open(streams);
+    let connection = Arc::clone(connection);
+    async move {
+        let response = F::answer(connection, request.map(RequestBody::stream), None).await;
+        Ok(response.map(|body| Counted { body, stream }))
+    }
+}

@@ -1,0 +1,209 @@
+//! Listening sockets: one per worker and address, and the loop that accepts.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Connections that the kernel holds for a worker that is busy.
+const BACKLOG: i32 = 4096;
+
+/// How long accepting pauses when the process or the machine has no descriptor or memory left. Without a pause the loop
+/// would spin, since the connection stays in the queue.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}; {}", remedy(.source))]
+pub struct ListenError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "stop the process that has the port, choose another one, or take it over on purpose"
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need the right to bind them (CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        _ => "check the address",
+    }
+}
+
+/// Binds `address` once per worker.
+///
+/// All sockets share the port (`SO_REUSEPORT`) and the kernel spreads connections over them. That option would also let
+/// another process of the same user join silently and take part of our calls, so the port is first bound without it;
+/// `takeover` skips this, for a new binary that takes over from a running one. Port 0 is chosen by the first socket.
+///
+/// # Errors
+///
+/// [`ListenError`] with the address and what to do.
+pub fn bind(address: SocketAddr, workers: usize, takeover: bool) -> Result<Vec<TcpListener>, ListenError> {
+    let bind =
+        |address: SocketAddr, shared: bool| open(address, shared).map_err(|source| ListenError { address, source });
+    if !takeover && address.port() != 0 {
+        drop(bind(address, false)?);
+    }
+    let mut listeners: Vec<TcpListener> = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let chosen = match listeners.first() {
+            Some(first) => first.local_addr().map_err(|source| ListenError { address, source })?,
+            None => address,
+        };
+        listeners.push(bind(chosen, true)?);
+    }
+    Ok(listeners)
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Binding again at once after a restart, while old connections are in TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+    socket.set_reuse_port(shared)?;
+    #[cfg(not(unix))]
+    let _ = shared;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if shared {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket.into())
+}
+
+/// Counts of the connections of one worker, for metrics. Written by the worker, read by anyone.
+#[derive(Debug, Default)]
+pub struct ConnectionStats {
+    accepted: AtomicU64,
+    open: AtomicUsize,
+    errors: AtomicU64,
+    /// Told when a connection closes, for a loop that waits at the limit.
+    closed: Notify,
+}
+
+impl ConnectionStats {
+    /// Connections accepted since the start.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Failed accepts, most of them for want of descriptors.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+}
+
+/// An open connection, counted until it is dropped.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<ConnectionStats>);
+
+impl Counted {
+    fn open(stats: &Arc<ConnectionStats>) -> Self {
+        stats.accepted.fetch_add(1, Ordering::Relaxed);
+        stats.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(stats))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.closed.notify_one();
+    }
+}
+
+/// An accepted connection.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) address: SocketAddr,
+    pub(super) counted: Counted,
+}
+
+/// Accepts the next connection, while fewer than `most` are open.
+pub(super) async fn accept(
+    listener: &tokio::net::TcpListener,
+    stats: &Arc<ConnectionStats>,
+    most: impl Fn() -> usize,
+) -> Accepted {
+    loop {
+        while stats.open() >= most() {
+            stats.closed.notified().await;
+        }
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // Answers are written whole; waiting for more to send would only delay them.
+                let _ = stream.set_nodelay(true);
+                return Accepted { stream, address, counted: Counted::open(stats) };
+            }
+            Err(error) => {
+                stats.errors.fetch_add(1, Ordering::Relaxed);
+                // The client left before we came: nothing is wrong here.
+                if is_of_one_connection(&error) {
+                    continue;
+                }
+                tracing::warn!(%error, "cannot accept connections; pausing");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn the_workers_share_one_port_that_the_first_chose() {
+        let listeners = bind(any(), 3, false).expect("bind");
+        let ports: Vec<_> = listeners.iter().map(|l| l.local_addr().expect("bound").port()).collect();
+        assert_eq!(ports.len(), 3);
+        assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]));
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_an_error_even_if_it_could_be_shared() {
+        let other = bind(any(), 1, false).expect("bind");
+        let address = other[0].local_addr().expect("bound");
+        let error = bind(address, 1, false).expect_err("taken");
+        let text = error.to_string();
+        assert!(text.contains(&address.to_string()) && text.contains("stop the process"), "{text}");
+        bind(address, 1, true).expect("taken over on purpose");
+        drop(other);
+    }
+
+    #[test]
+    fn an_address_of_another_machine_says_so() {
+        let address = SocketAddr::from(([192, 0, 2, 1], 0));
+        let text = bind(address, 1, false).expect_err("not ours").to_string();
+        assert!(text.contains("no such address"), "{text}");
+    }
+}

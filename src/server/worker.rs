@@ -1,0 +1,112 @@
+//! One worker: a thread with its own runtime, listeners, timer and front. No call hops threads.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio_util::task::TaskTracker;
+
+use super::listener::{ConnectionStats, accept};
+use super::tls::Certificate;
+use super::{Context, Drain, Front, Limits, connection};
+use crate::timer::Timer;
+
+/// A listening socket of one worker.
+#[derive(Debug)]
+pub struct WorkerListener {
+    /// From [`listener::bind`](super::listener::bind).
+    pub socket: TcpListener,
+    /// Its certificate; without one it speaks cleartext.
+    pub tls: Option<Arc<Certificate>>,
+}
+
+/// What all workers share, and what is counted of this one.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerContext {
+    /// Read by each connection when it is accepted.
+    pub limits: Arc<ArcSwap<Limits>>,
+    /// The signal to finish.
+    pub drain: Drain,
+    /// This worker's counters.
+    pub stats: Arc<ConnectionStats>,
+}
+
+/// Runs a worker on this thread until it has drained: [`serve`] on a new current-thread runtime.
+///
+/// `front` is called inside the runtime, so it may spawn tasks there; they end with the worker.
+///
+/// # Errors
+///
+/// If the runtime or a listener cannot be set up.
+pub fn run<F: Front>(
+    listeners: Vec<WorkerListener>,
+    context: WorkerContext,
+    front: impl FnOnce(&Timer) -> Arc<F>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        let timer = Timer::start();
+        let front = front(&timer);
+        serve(listeners, context, timer, front).await
+    })
+    // Dropping the runtime drops what is left of the connections.
+}
+
+/// Accepts and serves connections on the current runtime until the drain has begun and every connection has ended,
+/// [`Limits::drain_timeout`] has passed, or the drain has ended. Connections that are left then end with the runtime.
+///
+/// # Errors
+///
+/// If a listener cannot be registered with the runtime.
+pub async fn serve<F: Front>(
+    listeners: Vec<WorkerListener>,
+    context: WorkerContext,
+    timer: Timer,
+    front: Arc<F>,
+) -> io::Result<()> {
+    let WorkerContext { limits, drain, stats } = context;
+    let drain = drain.child();
+    let tracker = TaskTracker::new();
+    for WorkerListener { socket, tls } in listeners {
+        let local = socket.local_addr()?;
+        let socket = tokio::net::TcpListener::from_std(socket)?;
+        let begun = drain.begun();
+        let (limits, drain, stats) = (Arc::clone(&limits), drain.clone(), Arc::clone(&stats));
+        let (timer, front, connections) = (timer.clone(), Arc::clone(&front), tracker.clone());
+        let accepting = async move {
+            loop {
+                let accepted = accept(&socket, &stats, || limits.load().max_connections).await;
+                let context = Context {
+                    front: Arc::clone(&front),
+                    limits: **limits.load(),
+                    timer: timer.clone(),
+                    drain: drain.clone(),
+                };
+                // The one that matters if we listen on all addresses.
+                let local = accepted.stream.local_addr().unwrap_or(local);
+                let tls = tls.as_deref().map(Certificate::current);
+                let counted = accepted.counted;
+                connections.spawn(async move {
+                    connection::serve(accepted.stream, accepted.address, local, tls, context).await;
+                    drop(counted);
+                });
+            }
+        };
+        tracker.spawn(async move {
+            tokio::select! {
+                () = begun => {}
+                () = accepting => {}
+            }
+        });
+    }
+    drain.begun().await;
+    tracker.close();
+    let deadline = limits.load().drain_timeout;
+    tokio::select! {
+        () = tracker.wait() => {}
+        () = tokio::time::sleep(deadline) => {}
+        () = drain.ended() => {}
+    }
+    Ok(())
+}

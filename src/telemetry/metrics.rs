@@ -1,0 +1,172 @@
+//! Every metric, named and described once, and how values become Prometheus text.
+
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric as Sample, MetricFamily, MetricType};
+use prometheus::{Encoder, TextEncoder};
+
+use super::stats::{BUCKETS, Durations};
+
+/// A metric: its name, what it tells, its labels (all from closed sets).
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it tells.
+    pub help: &'static str,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    kind: MetricType,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(#[doc = $help] pub const $constant: Metric =
+            Metric { name: $name, help: $help, labels: &[$($label),*], kind: MetricType::$kind };)+
+        /// All metrics but those of the process itself.
+        pub const ALL: &[Metric] = &[$($constant),+];
+    };
+}
+
+metrics! {
+    BUILD_INFO = GAUGE "sessiongate_build_info" ["version"] "Always 1; the label says which version runs.";
+    CALLS = COUNTER "sessiongate_calls_total" ["route", "method", "code", "status"] "Calls by route, method, problem code (ok if none) and status.";
+    CALL_DURATION = HISTOGRAM "sessiongate_call_duration_seconds" ["route"] "Time from the head of a call to the last byte of its answer.";
+    ADMISSION_DURATION = HISTOGRAM "sessiongate_admission_duration_seconds" [] "Time from the head of a call to its admission or refusal.";
+    UPSTREAM_DURATION = HISTOGRAM "sessiongate_upstream_first_byte_seconds" ["upstream"] "Time from the admission of a call to the first byte of the upstream's answer.";
+    UPSTREAM_FAILURES = COUNTER "sessiongate_upstream_failures_total" ["upstream", "kind"] "Calls that an upstream did not answer, by kind of failure.";
+    UPSTREAM_CONNECTS = COUNTER "sessiongate_upstream_connects_total" ["upstream"] "Connections opened to an upstream.";
+    UPSTREAM_REUSES = COUNTER "sessiongate_upstream_reuses_total" ["upstream"] "Calls sent on a connection that had carried one before.";
+    UPSTREAM_RETRIES = COUNTER "sessiongate_upstream_retries_total" ["upstream"] "Calls sent a second time.";
+    UPSTREAM_IDLE = GAUGE "sessiongate_upstream_idle_connections" ["upstream"] "Idle connections to an upstream.";
+    REQUEST_BYTES = COUNTER "sessiongate_request_body_bytes_total" [] "Bytes of request bodies.";
+    RESPONSE_BYTES = COUNTER "sessiongate_response_body_bytes_total" [] "Bytes of response bodies.";
+    CLIENT_GONE = COUNTER "sessiongate_client_gone_total" [] "Calls whose client left before the answer was complete.";
+    UPSTREAM_CUT = COUNTER "sessiongate_upstream_cut_total" [] "Answers that an upstream broke off.";
+    OBSERVED = COUNTER "sessiongate_would_refuse_total" ["severity"] "Calls that broke a rule which does not refuse, by severity.";
+    SESSIONS_LIVE = GAUGE "sessiongate_sessions_live" [] "Sessions that are live or suspended.";
+    SESSIONS_OPENED = COUNTER "sessiongate_sessions_opened_total" [] "Sessions opened.";
+    SESSIONS_ENDED = COUNTER "sessiongate_sessions_ended_total" ["cause"] "Sessions ended, by cause.";
+    TOMBSTONES = GAUGE "sessiongate_session_tombstones" [] "Ended sessions still remembered for their owners.";
+    TOKEN_CACHE_HITS = COUNTER "sessiongate_token_cache_hits_total" [] "Tokens found verified, since the keys were loaded; a connection's own last token is not looked up.";
+    TOKEN_CACHE_MISSES = COUNTER "sessiongate_token_cache_misses_total" [] "Tokens whose signature was verified or found wanting, since the keys were loaded.";
+    TOKEN_CACHE_SIZE = GAUGE "sessiongate_token_cache_entries" [] "Verified tokens remembered.";
+    CONNECTIONS_ACCEPTED = COUNTER "sessiongate_connections_accepted_total" [] "Client connections accepted.";
+    CONNECTIONS_OPEN = GAUGE "sessiongate_connections_open" [] "Client connections open.";
+    CONFIG_GENERATION = GAUGE "sessiongate_config_generation" [] "Number of the configuration in force, from 1 at start.";
+    CONFIG_RELOADS = COUNTER "sessiongate_config_reloads_total" ["result"] "Reloads by result.";
+    CONFIG_LAST_OK = GAUGE "sessiongate_config_last_reload_successful" [] "1 if the last reload was taken, 0 if it was refused and the configuration before stayed.";
+    LOG_DROPPED = COUNTER "sessiongate_log_lines_dropped_total" [] "Access log lines dropped because the reader was too slow.";
+    DRAINING = GAUGE "sessiongate_draining" [] "1 while the gateway is shutting down.";
+}
+
+/// Samples of one scrape.
+#[derive(Debug, Default)]
+pub struct Exposition(Vec<MetricFamily>);
+
+impl Exposition {
+    /// Adds a value of a counter or gauge under these label values, which are as many as the metric has labels.
+    pub fn add(&mut self, metric: &Metric, labels: &[&str], value: f64) {
+        let mut sample = sample(metric, labels);
+        match metric.kind {
+            MetricType::COUNTER => {
+                let mut counter = Counter::default();
+                counter.set_value(value);
+                sample.set_counter(counter);
+            }
+            _ => {
+                let mut gauge = Gauge::default();
+                gauge.set_value(value);
+                sample.set_gauge(gauge);
+            }
+        }
+        self.push(metric, sample);
+    }
+
+    /// Adds a counter's total.
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 calls")]
+    pub fn count(&mut self, metric: &Metric, labels: &[&str], total: u64) {
+        self.add(metric, labels, total as f64);
+    }
+
+    /// Adds observations of a histogram.
+    pub fn observe(&mut self, metric: &Metric, labels: &[&str], durations: &Durations) {
+        let mut sample = sample(metric, labels);
+        let mut histogram = Histogram::default();
+        let mut cumulative = 0;
+        let buckets = BUCKETS.iter().zip(durations.counts).map(|(bound, count)| {
+            cumulative += count;
+            let mut bucket = Bucket::default();
+            bucket.set_cumulative_count(cumulative);
+            bucket.set_upper_bound(*bound);
+            bucket
+        });
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(durations.counts.iter().sum());
+        histogram.set_sample_sum(durations.sum);
+        sample.set_histogram(histogram);
+        self.push(metric, sample);
+    }
+
+    fn push(&mut self, metric: &Metric, sample: Sample) {
+        if let Some(family) = self.0.iter_mut().find(|family| family.name() == metric.name) {
+            family.mut_metric().push(sample);
+            return;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(metric.name.into());
+        family.set_help(metric.help.into());
+        family.set_field_type(metric.kind);
+        family.set_metric(vec![sample]);
+        self.0.push(family);
+    }
+
+    /// Prometheus text of these samples and of the process itself.
+    ///
+    /// # Errors
+    /// If a family is empty or inconsistent, which would be a bug.
+    pub fn encode(mut self, process: &prometheus::Registry) -> Result<String, prometheus::Error> {
+        self.0.extend(process.gather());
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.0, &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+fn sample(metric: &Metric, labels: &[&str]) -> Sample {
+    debug_assert_eq!(metric.labels.len(), labels.len(), "{}", metric.name);
+    let pairs = metric.labels.iter().zip(labels).map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).into());
+        pair.set_value((*value).into());
+        pair
+    });
+    let mut sample = Sample::default();
+    sample.set_label(pairs.collect());
+    sample
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_convention() {
+        for metric in ALL {
+            assert!(metric.name.starts_with("sessiongate_"), "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricType::COUNTER, "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn samples_become_text() {
+        let mut exposition = Exposition::default();
+        exposition.count(&CALLS, &["orders", "GET", "ok", "200"], 3);
+        exposition.observe(&CALL_DURATION, &["orders"], &Durations { counts: [1; BUCKETS.len() + 1], sum: 2.5 });
+        let text = exposition.encode(&prometheus::Registry::new()).unwrap();
+        assert!(
+            text.contains("sessiongate_calls_total{route=\"orders\",method=\"GET\",code=\"ok\",status=\"200\"} 3"),
+            "{text}"
+        );
+        assert!(text.contains("sessiongate_call_duration_seconds_bucket{route=\"orders\",le=\"+Inf\"} 16"), "{text}");
+    }
+}

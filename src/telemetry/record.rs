@@ -1,0 +1,153 @@
+//! The record of one call, filled along its way and emitted when the last byte has left or the client has.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+
+use super::Recorder;
+use super::labels::Label;
+use crate::policy::claims::Caller;
+use crate::policy::headers::Observed;
+use crate::policy::ids::SessionId;
+use crate::policy::method::Verb;
+use crate::policy::rejection::Rejection;
+use crate::policy::session::Session;
+use crate::policy::time::Timestamp;
+
+/// Who brought a call to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The gateway: it answered itself, or the answer went out whole.
+    Gate,
+    /// The client left before the answer was complete.
+    Client,
+    /// The upstream broke its answer off.
+    Upstream,
+}
+
+impl EndedBy {
+    /// Name in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// How a call came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// Over HTTP/2.
+    pub http2: bool,
+    /// Over TLS.
+    pub tls: bool,
+}
+
+/// Everything that is told of one call.
+#[derive(Debug)]
+pub struct CallRecord {
+    recorder: Arc<Recorder>,
+    started: Instant,
+    /// Wall time at the beginning.
+    pub time: Timestamp,
+    /// Names this call.
+    pub request_id: [u8; 16],
+    /// Ties it to others; made here if the client sent none.
+    pub correlation: HeaderValue,
+    /// How it came in.
+    pub arrival: Arrival,
+    /// The method, if it is one that is forwarded.
+    pub verb: Option<Verb>,
+    /// The route.
+    pub route: Label,
+    /// The upstream pool.
+    pub upstream: Label,
+    /// Who called, once proven.
+    pub caller: Option<Arc<Caller>>,
+    /// The session, once ownership was proven.
+    pub session: Option<Arc<Session>>,
+    /// Its id, for logs that show it.
+    pub session_id: Option<SessionId>,
+    /// Broken rules that refused nothing.
+    pub observed: Observed,
+    /// Why it was refused, if it was.
+    pub rejection: Option<Rejection>,
+    /// The status that was sent.
+    pub status: u16,
+    /// Time from the beginning to the admission.
+    pub admitted: Option<Duration>,
+    /// Time from the beginning to the upstream's first byte.
+    pub first_byte: Option<Duration>,
+    /// Bytes of the request body.
+    pub bytes_in: u64,
+    /// Bytes of the response body.
+    pub bytes_out: u64,
+    /// Who ended it. Until the answer is complete: the client, by leaving.
+    pub ended_by: EndedBy,
+}
+
+impl CallRecord {
+    /// The record of a call that begins now.
+    #[must_use]
+    pub fn begin(
+        recorder: Arc<Recorder>,
+        started: Instant,
+        time: Timestamp,
+        arrival: Arrival,
+        correlation: HeaderValue,
+    ) -> Box<Self> {
+        Box::new(Self {
+            recorder,
+            started,
+            time,
+            request_id: request_id(),
+            correlation,
+            arrival,
+            verb: None,
+            route: Label::NONE,
+            upstream: Label::NONE,
+            caller: None,
+            session: None,
+            session_id: None,
+            observed: Observed::default(),
+            rejection: None,
+            status: 0,
+            admitted: None,
+            first_byte: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            ended_by: EndedBy::Client,
+        })
+    }
+
+    /// Time since the beginning.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The code under which the call is counted: `ok` for one that was passed on or answered as asked.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.rejection.map_or("ok", Rejection::code)
+    }
+}
+
+impl Drop for CallRecord {
+    fn drop(&mut self) {
+        let call = &*self;
+        call.recorder.record(call);
+    }
+}
+
+/// A random UUIDv4: an id for logs, not a secret.
+fn request_id() -> [u8; 16] {
+    uuid::Builder::from_random_bytes(crate::random::bytes()).into_uuid().into_bytes()
+}
