@@ -14,10 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use config::Config;
-pub use frames::{Frame, Frames};
+pub use frames::Frames;
 pub use gate::{Finished, Gate, Session, Setup, binary, finish};
 pub use http2::Http2;
-pub use origin::{Line, Origin, Seen, dead_address};
+pub use origin::{Origin, dead_address};
 pub use raw::{Call, Raw, Reply};
 pub use refusal::violations;
 pub use tls::Certificate;

@@ -118,7 +118,7 @@ pub fn violations(problem: &Value) -> Vec<(String, String)> {
     all.iter()
         .map(|violation| {
             let text = |name: &str| violation[name].as_str().unwrap_or_else(|| panic!("{name} in {violation}")).to_owned();
-            (text("header"), text("code"))
+            (text("field"), text("code"))
         })
         .collect()
 }
