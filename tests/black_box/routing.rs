@@ -179,7 +179,6 @@ fn targets_in_other_forms_are_read_strictly() {
     for target in [
         "http://other.test/orders",
         "http://user@shop.test/orders",
-        "ftp://shop.test/orders",
         "orders",
         "*",
         "shop.test:80",

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
@@ -333,8 +335,15 @@ fn tokens_of_every_algorithm_are_verified_with_keys_from_a_key_set() {
     let keys: Vec<Value> = pairs
         .iter()
         .map(|(algorithm, pair)| {
-            let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&signing(*algorithm, pair), *algorithm).expect("a JWK");
-            let mut jwk = serde_json::to_value(jwk).expect("a JWK is JSON");
+            let mut jwk = match algorithm {
+                Algorithm::EdDSA => {
+                    json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key_raw())})
+                }
+                _ => {
+                    let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&signing(*algorithm, pair), *algorithm);
+                    serde_json::to_value(jwk.expect("a JWK")).expect("a JWK is JSON")
+                }
+            };
             jwk["kid"] = json!(format!("{algorithm:?}"));
             jwk
         })
