@@ -1,0 +1,66 @@
+//! The file as written. Every field is documented here, once: the JSON Schema, editors and the reference show these
+//! texts, and `Default` is the one place of each default.
+//!
+//! Reading a file checks its shape only: keys, types, the spelling of words. What a value means, alone and beside
+//! others, is for [`compile`](super::compile) to judge; so most fields are wrapped in [`At`], which knows their place.
+
+mod headers;
+mod issuers;
+mod routes;
+mod server;
+mod values;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
+pub use issuers::{ClientClaimName, Issuer, Key, SecretRef, SignatureAlgorithm};
+pub use routes::{AuthorizationAction, HostAction, Route, ScopeList, Upstream};
+pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server, Tls};
+pub use server::{LogFormatName, SessionIdForm, Sessions, Tombstone};
+pub use values::{At, BodyLimit, Period, Size};
+
+/// The version of the file format that this program reads.
+pub const VERSION: i64 = 1;
+
+/// Configuration of sessiongate, a session-enforcing API gateway.
+///
+/// Durations are text with a unit (`"30s"`, `"5m"`, `"1h30m"`), sizes are text with a unit (`"64KiB"`, `"10MiB"`) or a
+/// number of bytes. Secrets are never written here; they come from a file or an environment variable. Relative file
+/// paths start at the folder of this file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "sessiongate configuration")]
+pub struct File {
+    /// Version of the file format. Always 1.
+    #[schemars(required, range(min = 1, max = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<At<i64>>,
+    /// The process: workers, trusted proxies, drain.
+    pub server: Server,
+    /// Where calls come in. At least one.
+    #[schemars(required, length(min = 1))]
+    pub listeners: Vec<At<Listener>>,
+    /// The operator's own listener: health, metrics, sessions. Without this table there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<At<Admin>>,
+    /// Limits of connections and messages.
+    pub limits: Limits,
+    /// Sessions: how long they live, and what opening one demands.
+    pub sessions: Sessions,
+    /// Rules of the six required header fields, for all routes.
+    pub headers: Headers,
+    /// Authorization servers whose tokens are accepted. At least one.
+    #[schemars(required, length(min = 1))]
+    pub issuers: Vec<At<Issuer>>,
+    /// Pools of servers that calls are forwarded to. At least one.
+    #[schemars(required, length(min = 1))]
+    pub upstreams: Vec<At<Upstream>>,
+    /// Which call goes where, and what it must show. At least one; `/session` is always there and is not listed.
+    #[schemars(required, length(min = 1))]
+    pub routes: Vec<At<Route>>,
+    /// How refusals are shown.
+    pub errors: Errors,
+    /// The access log and the form of log lines.
+    pub logs: Logs,
+}
