@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::values::At;
+use super::place::{At, Table};
 
 /// Rules of the six required header fields. In a route these overrule the ones of the file, field by field; names,
 /// aliases and `identity` hold for the whole gateway and cannot be set there.
@@ -19,28 +19,28 @@ pub struct Headers {
     pub identity: Vec<At<String>>,
     /// The access token. Name: `authorization`. Required: always.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub authorization: Option<At<RuledHeader>>,
+    pub authorization: Option<Table<RuledHeader>>,
     /// The client application. Name: `client-id`. Required: always.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_id: Option<At<RuledHeader>>,
+    pub client_id: Option<Table<RuledHeader>>,
     /// The session. Name: `session-id`. Required: except-create.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_id: Option<At<RuledHeader>>,
+    pub session_id: Option<Table<RuledHeader>>,
     /// Ties the calls of one business operation together. Name: `x-correlation-id`; aliases: `correlation-id`,
     /// `x-transaction-id`, `x-trace-id`, `x-correlator`. Required: except-create. If missing: reject (strict) or
     /// generate (lenient).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub correlation_id: Option<At<RuledHeader>>,
+    pub correlation_id: Option<Table<RuledHeader>>,
     /// Media type of the body. Name: `content-type`. Required: with-body. Severity: enforce (strict) or off (lenient).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub content_type: Option<At<RuledHeader>>,
+    pub content_type: Option<Table<RuledHeader>>,
     /// Media types the client takes. Name: `accept`. Required: except-create. Severity: enforce (strict) or off
     /// (lenient).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub accept: Option<At<RuledHeader>>,
+    pub accept: Option<Table<RuledHeader>>,
     /// Makes a repeated `POST /session` safe. Name: `idempotency-key`. Only `name` and `aliases` can be set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub idempotency_key: Option<At<RuledHeader>>,
+    pub idempotency_key: Option<Table<RuledHeader>>,
 }
 
 /// The rule of one header field. What is not set stays as the mode has it.

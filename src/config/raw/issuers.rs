@@ -8,7 +8,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::values::{At, Period};
+use super::place::{At, Table};
+use super::values::Period;
 
 /// An authorization server whose tokens are accepted.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -33,7 +34,7 @@ pub struct Issuer {
     pub sid_claim: bool,
     /// Its verification keys. At least one.
     #[schemars(required, length(min = 1))]
-    pub keys: Vec<At<Key>>,
+    pub keys: Vec<Table<Key>>,
 }
 
 impl Default for Issuer {

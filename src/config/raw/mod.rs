@@ -6,6 +6,7 @@
 
 mod headers;
 mod issuers;
+mod place;
 mod routes;
 mod server;
 mod values;
@@ -15,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
 pub use issuers::{ClientClaimName, Issuer, Key, SecretRef, SignatureAlgorithm};
+pub use place::{At, Table};
 pub use routes::{AuthorizationAction, HostAction, Route, ScopeList, Upstream};
 pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server, Tls};
 pub use server::{LogFormatName, SessionIdForm, Sessions, Tombstone};
-pub use values::{At, BodyLimit, Period, Size};
+pub use values::{BodyLimit, Period, Size};
 
 /// The version of the file format that this program reads.
 pub const VERSION: i64 = 1;
@@ -37,30 +39,30 @@ pub struct File {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<At<i64>>,
     /// The process: workers, trusted proxies, drain.
-    pub server: Server,
+    pub server: Table<Server>,
     /// Where calls come in. At least one.
     #[schemars(required, length(min = 1))]
-    pub listeners: Vec<At<Listener>>,
+    pub listeners: Vec<Table<Listener>>,
     /// The operator's own listener: health, metrics, sessions. Without this table there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub admin: Option<At<Admin>>,
+    pub admin: Option<Table<Admin>>,
     /// Limits of connections and messages.
-    pub limits: Limits,
+    pub limits: Table<Limits>,
     /// Sessions: how long they live, and what opening one demands.
-    pub sessions: Sessions,
+    pub sessions: Table<Sessions>,
     /// Rules of the six required header fields, for all routes.
-    pub headers: Headers,
+    pub headers: Table<Headers>,
     /// Authorization servers whose tokens are accepted. At least one.
     #[schemars(required, length(min = 1))]
-    pub issuers: Vec<At<Issuer>>,
+    pub issuers: Vec<Table<Issuer>>,
     /// Pools of servers that calls are forwarded to. At least one.
     #[schemars(required, length(min = 1))]
-    pub upstreams: Vec<At<Upstream>>,
+    pub upstreams: Vec<Table<Upstream>>,
     /// Which call goes where, and what it must show. At least one; `/session` is always there and is not listed.
     #[schemars(required, length(min = 1))]
-    pub routes: Vec<At<Route>>,
+    pub routes: Vec<Table<Route>>,
     /// How refusals are shown.
-    pub errors: Errors,
+    pub errors: Table<Errors>,
     /// The access log and the form of log lines.
-    pub logs: Logs,
+    pub logs: Table<Logs>,
 }

@@ -10,7 +10,8 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::headers::Headers;
-use super::values::{At, BodyLimit, Period};
+use super::place::{At, Table};
+use super::values::{BodyLimit, Period};
 
 /// A pool of equal servers.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -98,7 +99,7 @@ pub struct Route {
     pub authorization: AuthorizationAction,
     /// Header rules of this route, where they differ from those of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub headers: Option<At<Headers>>,
+    pub headers: Option<Table<Headers>>,
 }
 
 impl Default for Route {

@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::issuers::SecretRef;
+use super::place::{At, Table};
 use super::routes::ScopeList;
-use super::values::{At, BodyLimit, Period, Size};
+use super::values::{BodyLimit, Period, Size};
 
 /// The process.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +27,7 @@ pub struct Server {
     /// Example: `["10.0.0.0/8", "192.0.2.7"]`.
     pub trusted_proxies: Vec<At<String>>,
     /// How the process stops.
-    pub drain: Drain,
+    pub drain: Table<Drain>,
 }
 
 impl Default for Server {
@@ -35,7 +36,7 @@ impl Default for Server {
             workers: None,
             via: "sessiongate".to_owned().into(),
             trusted_proxies: Vec::new(),
-            drain: Drain::default(),
+            drain: Table::default(),
         }
     }
 }
@@ -66,7 +67,7 @@ pub struct Listener {
     pub address: Option<At<String>>,
     /// Certificate and key. Default: none, the listener speaks cleartext.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<At<Tls>>,
+    pub tls: Option<Table<Tls>>,
 }
 
 /// A certificate chain and its private key.
@@ -159,7 +160,7 @@ pub struct Sessions {
     #[schemars(extend("enum" = [201, 200]))]
     pub create_status: At<u16>,
     /// How long the end of a session is remembered, so that its owner is told why it ended.
-    pub tombstone: Tombstone,
+    pub tombstone: Table<Tombstone>,
     /// How long an `idempotency-key` of `POST /session` is remembered.
     pub idempotency_ttl: At<Period>,
     /// Scopes that the session endpoint demands. Default: none.
@@ -173,7 +174,7 @@ impl Default for Sessions {
             absolute: Period::secs(4 * 3600).into(),
             max_live_per_client: None,
             create_status: 201.into(),
-            tombstone: Tombstone::default(),
+            tombstone: Table::default(),
             idempotency_ttl: Period::secs(10 * 60).into(),
             scopes: At::default(),
         }

@@ -1,8 +1,7 @@
-//! Values with a unit, and values that know their place in the file.
+//! Values with a unit.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::{Deref, Range};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,89 +10,6 @@ use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
-use toml::Spanned;
-
-/// A value and its place in the file, as byte offsets. Values that no file wrote are at `0..0`.
-#[derive(Debug, Clone)]
-pub struct At<T>(Spanned<T>);
-
-impl<T> At<T> {
-    /// Where the value is.
-    #[must_use]
-    pub fn span(&self) -> Range<usize> {
-        self.0.span()
-    }
-}
-
-impl<T> From<T> for At<T> {
-    fn from(value: T) -> Self {
-        Self(Spanned::new(0..0, value))
-    }
-}
-
-impl<T> Deref for At<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.0.get_ref()
-    }
-}
-
-impl<T: Default> Default for At<T> {
-    fn default() -> Self {
-        T::default().into()
-    }
-}
-
-impl<T: PartialEq> PartialEq for At<T> {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl<T: Eq> Eq for At<T> {}
-
-impl<T: PartialOrd> PartialOrd for At<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        (**self).partial_cmp(&**other)
-    }
-}
-
-impl<T: Ord> Ord for At<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (**self).cmp(&**other)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Spanned::deserialize(deserializer).map(Self)
-    }
-}
-
-impl<T: Serialize> Serialize for At<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (**self).serialize(serializer)
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for At<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
-}
 
 /// A duration: text with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
