@@ -92,7 +92,7 @@ impl<B: Body> Body for Counted<B> {
 pub(super) async fn serve<F: Front, T: Transport>(
     socket: super::socket::Prefixed<T>,
     connection: Arc<F::Connection>,
-    worker: &Worker<F>,
+    worker: Arc<Worker<F>>,
 ) {
     let limits = &worker.limits;
     let streams = Arc::new(Streams::default());

@@ -87,7 +87,7 @@ pub struct ConnectionStats {
     accepted: AtomicU64,
     open: AtomicUsize,
     errors: AtomicU64,
-    /// Told when a connection closes, for a loop that waits at the limit.
+    /// Told when a connection closes, for the loops that wait at the limit.
     closed: Notify,
 }
 
@@ -126,7 +126,8 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.closed.notify_one();
+        // All of them: the one that is told first may have nobody in its queue.
+        self.0.closed.notify_waiters();
     }
 }
 

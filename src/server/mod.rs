@@ -62,7 +62,7 @@ pub trait Front: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
-/// What a connection needs of its worker.
+/// What connections need of their worker; shared by those that were accepted under the same limits.
 struct Context<F> {
     front: Arc<F>,
     limits: Limits,

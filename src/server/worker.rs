@@ -75,22 +75,19 @@ pub async fn serve<F: Front>(
         let (limits, drain, stats) = (Arc::clone(&limits), drain.clone(), Arc::clone(&stats));
         let (timer, front, connections) = (timer.clone(), Arc::clone(&front), tracker.clone());
         let accepting = async move {
+            let mut context = Arc::new(Context { front, limits: **limits.load(), timer, drain });
             loop {
                 let accepted = accept(&socket, &stats, || limits.load().max_connections).await;
-                let context = Context {
-                    front: Arc::clone(&front),
-                    limits: **limits.load(),
-                    timer: timer.clone(),
-                    drain: drain.clone(),
-                };
+                let current = **limits.load();
+                if context.limits != current {
+                    let Context { front, timer, drain, .. } = &*context;
+                    let (front, timer, drain) = (Arc::clone(front), timer.clone(), drain.clone());
+                    context = Arc::new(Context { front, limits: current, timer, drain });
+                }
                 // The one that matters if we listen on all addresses.
                 let local = accepted.stream.local_addr().unwrap_or(local);
                 let tls = tls.as_deref().map(Certificate::current);
-                let counted = accepted.counted;
-                connections.spawn(async move {
-                    connection::serve(accepted.stream, accepted.address, local, tls, context).await;
-                    drop(counted);
-                });
+                connections.spawn(connection::serve(accepted, local, tls, Arc::clone(&context)));
             }
         };
         tracker.spawn(async move {

@@ -222,3 +222,28 @@ async fn connections_over_the_limit_wait() {
     drop(first);
     assert_eq!(second.answer().await.status, 200);
 }
+
+#[tokio::test]
+async fn a_broken_answer_never_looks_complete() {
+    let server = Server::start();
+    for version in ["1.0", "1.1"] {
+        let mut client = server.connect().await;
+        client.send(format!("GET /broken HTTP/{version}\r\nhost: a\r\n\r\n")).await;
+        let mut bytes = Vec::new();
+        let end = soon(tokio::io::AsyncReadExt::read_to_end(&mut client.stream, &mut bytes)).await;
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(end.is_err() && text.contains("half"), "{version}: {end:?} {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_panics_takes_down_its_connection_only() {
+    let server = Server::start();
+    let mut other = server.connect().await;
+    assert_eq!(other.call(GET).await.status, 200);
+    let mut client = server.connect().await;
+    client.send("GET /panic HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    client.ends().await;
+    assert_eq!(other.call(GET).await.status, 200);
+    assert_eq!(server.stats.open(), 1);
+}
