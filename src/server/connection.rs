@@ -88,10 +88,12 @@ async fn secure<F: Front>(
     let mut stream = match context.timer.timeout(context.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(error)) => {
+            context.stats.handshake_failed();
             tracing::debug!(peer = %begun.peer.address, %error, "TLS handshake failed");
             return None;
         }
         Err(_) => {
+            context.stats.handshake_failed();
             tracing::debug!(peer = %begun.peer.address, "TLS handshake too slow");
             return None;
         }

@@ -87,6 +87,7 @@ pub struct ConnectionStats {
     accepted: AtomicU64,
     open: AtomicUsize,
     errors: AtomicU64,
+    handshakes_failed: AtomicU64,
     /// Told when a connection closes, for the loops that wait at the limit.
     closed: Notify,
 }
@@ -108,6 +109,16 @@ impl ConnectionStats {
     #[must_use]
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
+    }
+
+    /// TLS handshakes that failed or took too long.
+    #[must_use]
+    pub fn handshakes_failed(&self) -> u64 {
+        self.handshakes_failed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn handshake_failed(&self) {
+        self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
     }
 }
 

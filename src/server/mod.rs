@@ -29,6 +29,7 @@ mod limits;
 pub mod listener;
 mod peer;
 mod socket;
+mod stall;
 pub mod tls;
 pub mod worker;
 
@@ -68,6 +69,7 @@ struct Context<F> {
     limits: Limits,
     timer: Timer,
     drain: Drain,
+    stats: Arc<listener::ConnectionStats>,
 }
 
 #[cfg(test)]

@@ -75,14 +75,12 @@ pub async fn serve<F: Front>(
         let (limits, drain, stats) = (Arc::clone(&limits), drain.clone(), Arc::clone(&stats));
         let (timer, front, connections) = (timer.clone(), Arc::clone(&front), tracker.clone());
         let accepting = async move {
-            let mut context = Arc::new(Context { front, limits: **limits.load(), timer, drain });
+            let mut context = Arc::new(Context { front, limits: **limits.load(), timer, drain, stats });
             loop {
-                let accepted = accept(&socket, &stats, || limits.load().max_connections).await;
+                let accepted = accept(&socket, &context.stats, || limits.load().max_connections).await;
                 let current = **limits.load();
                 if context.limits != current {
-                    let Context { front, timer, drain, .. } = &*context;
-                    let (front, timer, drain) = (Arc::clone(front), timer.clone(), drain.clone());
-                    context = Arc::new(Context { front, limits: current, timer, drain });
+                    context = Arc::new(context.under(current));
                 }
                 // The one that matters if we listen on all addresses.
                 let local = accepted.stream.local_addr().unwrap_or(local);
@@ -106,4 +104,17 @@ pub async fn serve<F: Front>(
         () = drain.ended() => {}
     }
     Ok(())
+}
+
+impl<F> Context<F> {
+    /// The same for connections that are accepted under other limits.
+    fn under(&self, limits: Limits) -> Self {
+        Self {
+            front: Arc::clone(&self.front),
+            limits,
+            timer: self.timer.clone(),
+            drain: self.drain.clone(),
+            stats: Arc::clone(&self.stats),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT, HeaderValue};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
@@ -147,7 +147,8 @@ fn call<F: Front>(
         let request = request.map(|incoming| RequestBody::linked(incoming, &link, held_back));
         let mut response = F::answer(connection, request, refused).await;
         // hyper learns too late that it will close; the client should know before it sends the next request.
-        if link.is_closing() || drain.has_begun() {
+        let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if (link.is_closing() || drain.has_begun()) && !tunnel {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| Answer::new(body, Some(link))))

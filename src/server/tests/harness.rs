@@ -125,6 +125,7 @@ impl Front for Echo {
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) echo: Arc<Echo>,
+    pub(super) limits: Arc<ArcSwap<Limits>>,
     pub(super) drain: Drain,
     pub(super) stats: Arc<ConnectionStats>,
     pub(super) worker: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -148,9 +149,10 @@ impl Server {
         let echo = Arc::new(Echo { calls: Mutex::default(), go: none(), begun: none(), dropped: none() });
         let context = WorkerContext { limits: Arc::new(ArcSwap::from_pointee(limits)), ..WorkerContext::default() };
         let (drain, stats) = (context.drain.clone(), Arc::clone(&context.stats));
+        let limits = Arc::clone(&context.limits);
         let listeners = vec![WorkerListener { socket, tls }];
         let worker = tokio::spawn(worker::serve(listeners, context, Timer::start(), Arc::clone(&echo)));
-        Self { address, echo, drain, stats, worker }
+        Self { address, echo, limits, drain, stats, worker }
     }
 
     pub(super) async fn connect(&self) -> Client {
