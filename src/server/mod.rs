@@ -31,6 +31,7 @@ mod limits;
 pub mod listener;
 mod peer;
 mod socket;
+mod stall;
 pub mod tls;
 pub mod worker;
 
@@ -65,12 +66,13 @@ pub trait Front: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
-/// What a connection needs of its worker.
+/// What connections need of their worker; shared by those that were accepted under the same limits.
 struct Context<F> {
     front: Arc<F>,
     limits: Limits,
     timer: Timer,
     drain: Drain,
+    stats: Arc<listener::ConnectionStats>,
 }
 
 #[cfg(test)]

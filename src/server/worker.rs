@@ -75,22 +75,17 @@ pub async fn serve<F: Front>(
         let (limits, drain, stats) = (Arc::clone(&limits), drain.clone(), Arc::clone(&stats));
         let (timer, front, connections) = (timer.clone(), Arc::clone(&front), tracker.clone());
         let accepting = async move {
+            let mut context = Arc::new(Context { front, limits: **limits.load(), timer, drain, stats });
             loop {
-                let accepted = accept(&socket, &stats, || limits.load().max_connections).await;
-                let context = Context {
-                    front: Arc::clone(&front),
-                    limits: **limits.load(),
-                    timer: timer.clone(),
-                    drain: drain.clone(),
-                };
+                let accepted = accept(&socket, &context.stats, || limits.load().max_connections).await;
+                let current = **limits.load();
+                if context.limits != current {
+                    context = Arc::new(context.under(current));
+                }
                 // The one that matters if we listen on all addresses.
                 let local = accepted.stream.local_addr().unwrap_or(local);
                 let tls = tls.as_deref().map(Certificate::current);
-                let counted = accepted.counted;
-                connections.spawn(async move {
-                    connection::serve(accepted.stream, accepted.address, local, tls, context).await;
-                    drop(counted);
-                });
+                connections.spawn(connection::serve(accepted, local, tls, Arc::clone(&context)));
             }
         };
         tracker.spawn(async move {
@@ -109,4 +104,17 @@ pub async fn serve<F: Front>(
         () = drain.ended() => {}
     }
     Ok(())
+}
+
+impl<F> Context<F> {
+    /// The same for connections that are accepted under other limits.
+    fn under(&self, limits: Limits) -> Self {
+        Self {
+            front: Arc::clone(&self.front),
+            limits,
+            timer: self.timer.clone(),
+            drain: self.drain.clone(),
+            stats: Arc::clone(&self.stats),
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Time-outs, sleep and drain. Limits are short; nothing here waits for long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::harness::{Server, soon};
+use crate::server::Limits;
 
 const GET: &str = "GET /a HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -186,4 +188,15 @@ async fn a_drain_can_be_cut_short() {
     server.begun().await;
     server.drain.end();
     soon(server.worker).await.expect("no panic").expect("drained");
+}
+
+#[tokio::test]
+async fn new_connections_follow_new_limits() {
+    let server = Server::start();
+    let mut old = server.connect().await;
+    assert_eq!(old.call(GET).await.status, 200);
+    let limits = Limits { uri_bytes: 1, ..Limits::default() };
+    server.limits.store(Arc::new(limits));
+    assert_eq!(server.connect().await.call(GET).await.status, 414);
+    assert_eq!(old.call(GET).await.status, 200);
 }
