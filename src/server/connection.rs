@@ -4,10 +4,11 @@
 //! a preface that is no HTTP/1 request (RFC 9113 section 3.4). hyper-util's `auto` is not used: it waits for these bytes
 //! without a limit and serves HTTP/1 to a client that agreed to HTTP/2.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::Either;
 use tokio::io::AsyncReadExt;
@@ -23,6 +24,9 @@ use super::{Context, Front, h1, h2};
 
 /// How an HTTP/2 connection begins (RFC 9113 section 3.4).
 const PREFACE: &[u8; First::MOST] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a connection without a request is kept when a drain begins.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves an accepted connection to its end.
 ///
@@ -135,11 +139,14 @@ async fn read_first<F: Front, T: Transport>(
     context: &Context<F>,
 ) -> io::Result<usize> {
     let room = first.bytes.get_mut(first.length..).unwrap_or_default();
-    // A client that has not begun a request can leave without harm when we drain.
     let count = tokio::select! {
         biased;
         read = context.timer.timeout(context.limits.head_timeout, socket.read(room)) => read.unwrap_or(Ok(0))?,
-        () = context.drain.begun() => 0,
+        // Who has just connected is about to send; who connected in advance can leave.
+        _ = async {
+            context.drain.begun().await;
+            context.timer.timeout(DRAIN_GRACE, pending::<()>()).await
+        } => 0,
     };
     first.length += count;
     Ok(count)

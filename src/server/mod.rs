@@ -1,6 +1,6 @@
 //! Everything between a socket and a request: listeners, TLS, protocols, limits, time-outs, drain.
 //!
-//! A [`Worker`](worker) is one thread with a runtime, its listeners, a [`Timer`] and a [`Front`]. The front answers
+//! A [worker] is one thread with a runtime, its listeners, a [`Timer`] and a [`Front`]. The front answers
 //! requests; it is told about the connection ([`Peer`]) and about requests that the connection knows to be
 //! unservable, so that every answer has one source. What is left to the front: host, path, credentials, rules,
 //! forwarding.

@@ -158,7 +158,7 @@ impl Server {
     pub(super) async fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).await.expect("connected");
         stream.set_nodelay(true).expect("nodelay");
-        Client { stream, read: Vec::new() }
+        Client::new(stream)
     }
 
     /// What the front was asked.
@@ -174,7 +174,7 @@ impl Server {
 
 /// No test should take long; what hangs fails.
 pub(super) async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(10), future).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("in time")
 }
 
 pub(super) struct Client {
@@ -196,6 +196,10 @@ impl Answer {
 }
 
 impl Client {
+    pub(super) const fn new(stream: TcpStream) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         soon(self.stream.write_all(bytes.as_ref())).await.expect("sent");
     }
