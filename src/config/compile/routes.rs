@@ -124,7 +124,7 @@ fn route(
         None => Arc::clone(&defaults.headers),
     };
     let hosts = hosts(cx, &written.hosts);
-    let methods = methods(cx, written.methods.as_ref());
+    let methods = methods(cx, written.methods.as_ref(), written.span());
     let response_timeout: Option<Duration> = written.response_timeout.as_ref().map(|period| cx.timeout(period));
     let pool = pool(cx, written, defaults.pools);
     let path = cx.required(written.path.as_ref(), written.span(), "path", "/orders/{id}");
@@ -203,9 +203,9 @@ fn hosts(cx: &mut Context<'_>, written: &[At<String>]) -> Vec<Box<str>> {
     hosts
 }
 
-fn methods(cx: &mut Context<'_>, written: Option<&At<Vec<At<String>>>>) -> MethodSet {
+fn methods(cx: &mut Context<'_>, written: Option<&At<Vec<At<String>>>>, route: Range<usize>) -> MethodSet {
     let Some(written) = written else { return MethodSet::ALL };
-    if written.is_empty() {
+    if written.is_empty() && !cx.is_touched(route, "methods") {
         cx.mistake_hint(written.span(), "the route takes no method", "leave the key out to take all");
     }
     let mut methods = MethodSet::NONE;
