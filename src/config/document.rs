@@ -67,7 +67,13 @@ impl<'t> Document<'t> {
     pub(super) fn path_of(&self, span: &Range<usize>) -> String {
         let mut path = String::new();
         for step in locate(self.root.get_ref(), span).unwrap_or_default() {
+            // A key may hold anything, also what moves a cursor.
+            let plain = |key: &str| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             match step {
+                Step::Key(key) if !plain(&key) => {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    path.push_str(&format!("{dot}{key:?}"));
+                }
                 Step::Key(key) if path.is_empty() => path.push_str(&key),
                 Step::Key(key) => path.extend([".", &key]),
                 Step::Index(index) => path.push_str(&format!("[{index}]")),

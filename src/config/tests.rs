@@ -284,6 +284,49 @@ fn secrets_are_never_printed() {
     assert!(!live.contains("hunter2") && !live.contains(SECRET), "{live}");
 }
 
+#[test]
+fn a_secret_in_broken_syntax_is_not_shown() {
+    for text in ["version = 1\n[admin]\ntoken = \"hunter2\n", "admin.token = 'hunter2\nversion = =", "token = hunter2"]
+    {
+        let errors = Folder::new().parse(text).unwrap_err();
+        let shown = errors.to_string() + &errors.report_with(false, 100);
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn the_usual_name_of_a_renamed_field_is_kept_from_upstreams() {
+    let text =
+        LEAST.to_owned() + "[headers]\nsession-id = { name = \"x-session\" }\nclient-id = { name = \"x-app\" }\n";
+    let live = Folder::new().parse(&text).unwrap();
+    for (name, role) in [
+        ("x-session", Role::Ruled(Field::SessionId, 0)),
+        ("session-id", Role::Reserved),
+        ("session_id", Role::Reserved),
+        ("client-id", Role::Reserved),
+    ] {
+        assert_eq!(live.names.role(&http::HeaderName::from_static(name)), role, "{name}");
+    }
+}
+
+#[test]
+fn too_many_scopes_are_one_mistake() {
+    let scopes: Vec<String> = (0..300).map(|number| format!("s{number}")).collect();
+    let mistakes = Folder::new().mistakes(&format!("{LEAST}scopes = {scopes:?}\n[sessions]\nscopes = {scopes:?}"));
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].ends_with("there are more than 256 scopes in this file"), "{mistakes:?}");
+}
+
+#[test]
+fn a_flood_of_mistakes_ends() {
+    let route = "[[routes]]\nname = \"a\"\npath = \"/{*rest}\"\nupstream = \"orders\"\nmethods = 1\nfoo = 1\n";
+    let errors = Folder::new().parse(&(LEAST.to_owned() + &route.repeat(500))).unwrap_err();
+    assert!(errors.mistakes().len() >= 100);
+    let route = route.lines().take(4).collect::<Vec<_>>().join("\n") + "\n";
+    let errors = Folder::new().parse(&(LEAST.to_owned() + &route.repeat(500))).unwrap_err();
+    assert!(errors.mistakes().len() >= 500);
+}
+
 fn line() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec![
         "version",
