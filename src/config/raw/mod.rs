@@ -2,7 +2,7 @@
 //! texts, and `Default` is the one place of each default.
 //!
 //! Reading a file checks its shape only: keys, types, the spelling of words. What a value means, alone and beside
-//! others, is for [`compile`](super::compile) to judge; so most fields are wrapped in [`At`], which knows their place.
+//! others, is for `compile` to judge; so most fields are wrapped in [`At`], which knows their place.
 
 mod headers;
 mod issuers;

@@ -76,7 +76,8 @@ pub struct Route {
     #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<At<String>>,
-    /// Methods it takes: `GET` (which brings `HEAD`), `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`. Default: all.
+    /// Methods it takes: `GET` (which brings `HEAD`), `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`.
+    /// Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<MethodName>>")]
     pub methods: Option<At<Vec<At<String>>>>,
