@@ -1,8 +1,8 @@
-//! Where a command's configuration comes from: a file, or flags that stand for one.
+//! Where a command's configuration comes from when no flag says it.
 
 use std::path::{Path, PathBuf};
 
-use sessiongate::config::Snapshot;
+use sessiongate::config::{self, Snapshot};
 
 use super::failure::Failure;
 
@@ -14,10 +14,18 @@ pub fn usual_file() -> Option<PathBuf> {
     USUAL.iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned)
 }
 
-/// Reads and compiles a file.
+/// Reads and compiles the file that a flag names, else the usual one; gives its path too.
 ///
 /// # Errors
-/// [`Failure::Input`] with every mistake in it.
-pub fn load(path: &Path, generation: u64) -> Result<Snapshot, Failure> {
-    super::stub::load(path, generation)
+/// [`Failure::Mistakes`], or [`Failure::Input`] if there is no file.
+pub fn load(flag: Option<&Path>) -> Result<(PathBuf, Snapshot), Failure> {
+    let path = flag.map(Path::to_owned).or_else(usual_file).ok_or_else(|| {
+        Failure::Input(
+            "which configuration? Give --config FILE; there is no ./sessiongate.toml and no \
+             /etc/sessiongate/sessiongate.toml"
+                .into(),
+        )
+    })?;
+    let snapshot = config::load(&path, 1)?;
+    Ok((path, snapshot))
 }

@@ -19,7 +19,7 @@ use super::failure::Failure;
 const ACCESS_BUFFER: usize = 64 * 1024;
 
 /// Flags about logs.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
     /// Where the access log goes, one line per call: stdout, off, or a file to append to

@@ -9,7 +9,6 @@ mod log;
 mod process;
 mod serve;
 mod signals;
-mod stub;
 
 use std::process::ExitCode;
 

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use sessiongate::config::snapshot::TlsFiles;
+use sessiongate::config::{self, Fileless};
 use sessiongate::server::gateway::Load;
 use sessiongate::server::{Gateway, Options, StartError};
+use url::Url;
 
 use super::failure::Failure;
 use super::signals::Signals;
-use super::stub::{self, Fileless};
 use super::{configuration, log, process};
 
 const EXAMPLES: &str = "\
@@ -57,9 +59,9 @@ struct FilelessArgs {
     #[arg(long, value_name = "ADDR", value_parser = parse_address, requires_all = ["upstream", "hs256_secret_file"])]
     listen: Option<SocketAddr>,
 
-    /// The server that validated calls go to
-    #[arg(long, value_name = "URL", requires_all = ["listen", "hs256_secret_file"])]
-    upstream: Option<String>,
+    /// The server that validated calls go to, http://HOST:PORT
+    #[arg(long, value_name = "URL", value_parser = parse_upstream, requires_all = ["listen", "hs256_secret_file"])]
+    upstream: Option<Url>,
 
     /// File with the secret that signs access tokens (HS256), at least 32 bytes; one line end at its end does not count
     #[arg(long, value_name = "FILE", requires_all = ["listen", "upstream"])]
@@ -100,6 +102,10 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+fn parse_upstream(text: &str) -> Result<Url, String> {
+    Url::parse(text).map_err(|error| format!("{error}; write http://HOST:PORT"))
+}
+
 /// Where the configuration of a running gateway comes from.
 enum Source {
     File(PathBuf),
@@ -112,14 +118,17 @@ impl Args {
         if let (Some(listen), Some(upstream), Some(secret)) = (flags.listen, &flags.upstream, &flags.hs256_secret_file)
         {
             let tls = flags.tls_listen.zip(flags.tls_cert.clone()).zip(flags.tls_key.clone());
+            let logs = log::fileless();
             return Ok(Source::Flags(Fileless {
-                listen,
+                listen: Some(listen),
+                tls: tls.map(|((address, cert), key)| (address, TlsFiles { cert, key })),
                 upstream: upstream.clone(),
                 hs256_secret_file: secret.clone(),
+                audiences: flags.audience.clone(),
                 admin: flags.admin,
-                tls: tls.map(|((address, cert), key)| (address, cert, key)),
                 workers: flags.workers.map(usize::from),
-                audience: flags.audience.clone(),
+                access: logs.access,
+                format: logs.format,
             }));
         }
         let path = self.config.clone().or_else(configuration::usual_file);
@@ -148,12 +157,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 async fn serve(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch().map_err(|error| Failure::runtime("cannot catch signals", error))?;
     let (mut snapshot, load) = match args.source()? {
-        Source::File(path) => (configuration::load(&path, 1)?, Some(reload(path))),
-        Source::Flags(flags) => {
-            let mut snapshot = stub::fileless(&flags)?;
-            snapshot.logs = log::fileless();
-            (snapshot, None)
-        }
+        Source::File(path) => (config::load(&path, 1)?, Some(reload(path, args.log.clone()))),
+        Source::Flags(flags) => (flags.compile(1)?, None),
     };
     args.log.overrule(&mut snapshot.logs);
     let _log = args.log.start(snapshot.logs.format)?;
@@ -166,8 +171,13 @@ async fn serve(args: &Args) -> Result<(), Failure> {
     signals.rule(gateway).await.map_err(|error| Failure::runtime("the gateway failed", error))
 }
 
-fn reload(path: PathBuf) -> Load {
-    Box::new(move |generation| configuration::load(&path, generation).map_err(|failure| format!("{failure:?}")))
+/// Reads the file again; what flags said at the start still holds.
+fn reload(path: PathBuf, flags: log::LogArgs) -> Load {
+    Box::new(move |generation| {
+        let mut snapshot = config::load(&path, generation).map_err(|errors| errors.to_string())?;
+        flags.overrule(&mut snapshot.logs);
+        Ok(snapshot)
+    })
 }
 
 /// Starts a gateway.
