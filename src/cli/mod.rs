@@ -3,12 +3,17 @@
 //! Exit codes: 0 fine, 1 something failed while running (such as a port that is taken), 2 what was asked cannot be done
 //! as asked: bad usage, configuration, key or certificate. Answers go to standard output, all else to standard error.
 
+mod check;
 mod configuration;
+mod explain;
 mod failure;
 mod log;
+mod output;
 mod process;
+mod routes;
 mod serve;
 mod signals;
+mod token;
 
 use std::process::ExitCode;
 
@@ -28,7 +33,8 @@ Examples:
     sessiongate demo --walk
 
   Guard one upstream, without a configuration file:
-    sessiongate serve --listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 --hs256-secret-file secret.key
+    sessiongate serve --listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 \\
+        --hs256-secret-file secret.key
 
   Run from a configuration file, after checking it:
     sessiongate check sessiongate.toml
@@ -55,6 +61,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Check(check::Args),
+    Token(token::Args),
+    Routes(routes::Args),
+    Explain(explain::Args),
 }
 
 /// Runs what the arguments say.
@@ -63,6 +73,10 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = process::install_crypto().and_then(|()| match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Routes(args) => routes::run(&args),
+        Command::Explain(args) => explain::run(&args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

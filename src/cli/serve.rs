@@ -11,16 +11,18 @@ use sessiongate::server::{Gateway, Options, StartError};
 use url::Url;
 
 use super::failure::Failure;
+use super::output::Form;
 use super::signals::Signals;
-use super::{configuration, log, process};
+use super::{check, configuration, log, process};
 
 const EXAMPLES: &str = "\
 Examples:
   sessiongate serve --config sessiongate.toml
   sessiongate serve --config sessiongate.toml --test
-  sessiongate serve --listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 --hs256-secret-file secret.key
-  sessiongate serve --listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 --hs256-secret-file secret.key \\
-      --admin 127.0.0.1:9901 --tls-listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem
+
+  sessiongate serve --listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 \\
+      --hs256-secret-file secret.key --admin 127.0.0.1:9901 \\
+      --tls-listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem
 
 Without --config and without the three flags, ./sessiongate.toml or /etc/sessiongate/sessiongate.toml is used.
 
@@ -156,10 +158,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 async fn serve(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch().map_err(|error| Failure::runtime("cannot catch signals", error))?;
-    let (mut snapshot, load) = match args.source()? {
-        Source::File(path) => (config::load(&path, 1)?, Some(reload(path, args.log.clone()))),
-        Source::Flags(flags) => (flags.compile(1)?, None),
+    let (name, mut snapshot, load) = match args.source()? {
+        Source::File(path) => {
+            (path.display().to_string(), config::load(&path, 1)?, Some(reload(path, args.log.clone())))
+        }
+        Source::Flags(flags) => ("the configuration in these flags".into(), flags.compile(1)?, None),
     };
+    if args.test {
+        return check::valid(&name, &snapshot, Form::Text);
+    }
     args.log.overrule(&mut snapshot.logs);
     let _log = args.log.start(snapshot.logs.format)?;
     process::raise_descriptor_limit();
