@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deadline_fires_at_most_one_tick_late_and_never_early() {
+    async fn a_deadline_fires_and_never_early() {
         let timer = Timer::start();
         let mut deadline = timer.deadline();
         for millis in [0, 1, 30, 150] {
@@ -301,26 +301,31 @@ mod tests {
             elapsed(&mut deadline).await;
             let took = from.elapsed();
             assert!(took >= Duration::from_millis(millis), "{took:?} for {millis} ms");
-            // Generous against a loaded machine; the exact bound is tested without a clock below.
-            assert!(took < Duration::from_millis(millis) + TICK * 10, "{took:?} for {millis} ms");
         }
     }
 
+    /// Without running the driver.
+    fn has_fired(deadline: &mut Deadline) -> bool {
+        deadline.poll_elapsed(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
     #[tokio::test]
-    async fn firing_follows_the_ticks_exactly() {
+    async fn a_deadline_is_at_most_one_tick_late() {
         let timer = Timer::start();
         let shared = &timer.shared;
         let mut deadline = timer.deadline();
-        deadline.reset(Duration::from_millis(250));
+        let wanted = Duration::from_millis(250);
+        let before = Instant::now() + wanted;
+        deadline.reset(wanted);
+        let after = Instant::now() + wanted;
         let due = shared.next().expect("armed");
-        assert!(due >= Instant::now() + Duration::from_millis(250) - TICK);
+        assert!(due >= before && due < after + TICK);
 
         shared.fire(due - Duration::from_nanos(1));
-        assert_eq!(slots(&timer), 1);
-        assert!(shared.next().is_some(), "not early, not even by a nanosecond");
+        assert!(!has_fired(&mut deadline), "not early, not even by a nanosecond");
         shared.fire(due);
-        assert!(shared.next().is_none());
-        elapsed(&mut deadline).await;
+        assert!(has_fired(&mut deadline));
+        assert!(shared.next().is_none(), "nothing left to wake up for");
     }
 
     #[tokio::test]
@@ -356,20 +361,14 @@ mod tests {
     #[tokio::test]
     async fn many_deadlines_fire_in_their_order() {
         let timer = Timer::start();
-        let order = Arc::new(Mutex::new(Vec::new()));
-        let tasks: Vec<_> = [330, 30, 180]
-            .into_iter()
-            .map(|millis| {
-                let (timer, order) = (timer.clone(), Arc::clone(&order));
-                tokio::spawn(async move {
-                    let _ = timer.timeout(Duration::from_millis(millis), pending::<()>()).await;
-                    order.lock().push(millis);
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await.expect("no panic");
+        let mut deadlines = [330, 30, 180].map(|millis| {
+            let mut deadline = timer.deadline();
+            deadline.reset(Duration::from_millis(millis));
+            deadline
+        });
+        for expected in [[false, true, false], [false, true, true], [true, true, true]] {
+            timer.shared.fire(timer.shared.next().expect("armed"));
+            assert_eq!(deadlines.each_mut().map(has_fired), expected);
         }
-        assert_eq!(*order.lock(), [30, 180, 330]);
     }
 }

@@ -1,7 +1,74 @@
 //! Configuration: the file as written, its compilation, and the snapshot that calls use.
+//!
+//! ```text
+//! text → document (syntax, then shape) → raw::File → compile (meaning) → Snapshot
+//! ```
+//!
+//! [`load`] is the one validator: start, `check` and reload all go through it. It gives a whole valid [`Snapshot`], or
+//! [`ConfigErrors`] with all that is wrong, each with its line and column.
 
+mod compile;
+mod document;
+mod error;
+pub mod fileless;
 pub mod live;
+mod nearest;
+pub mod raw;
+mod report;
+mod restart;
+mod schema;
 pub mod snapshot;
+mod wording;
 
+use std::path::Path;
+
+pub use error::{ConfigErrors, Mistake};
+pub use fileless::Fileless;
 pub use live::Live;
+pub use schema::json_schema;
 pub use snapshot::Snapshot;
+
+#[cfg(test)]
+mod tests;
+
+use document::Document;
+use error::Found;
+
+/// Reads and compiles the file at `path`. `generation` numbers the snapshot.
+///
+/// # Errors
+/// Everything that is wrong with it, or that it cannot be read.
+pub fn load(path: &Path, generation: u64) -> Result<Snapshot, ConfigErrors> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text, path, generation),
+        Err(error) => {
+            let message = match error.kind() {
+                std::io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
+                _ => format!("cannot read the file: {}", compile::plain(&error)),
+            };
+            let found = vec![Found::new(0..0, message)];
+            Err(ConfigErrors::new(&path.display().to_string(), "", found, |_| String::new()))
+        }
+    }
+}
+
+/// Compiles `text` as if it stood in the file `origin`: that name is in messages, and relative paths start at its
+/// folder. Files that the text names are read.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(text: &str, origin: &Path, generation: u64) -> Result<Snapshot, ConfigErrors> {
+    let (document, mut found) = Document::parse(text);
+    // With broken syntax, most of what follows would be about the breakage.
+    if found.is_empty() {
+        let reading = document.read();
+        found = reading.found;
+        let folder = origin.parent().unwrap_or(Path::new(""));
+        match reading.file.map(|file| compile::compile(&file, &reading.touched, folder, generation)) {
+            Some(Ok(snapshot)) if found.is_empty() => return Ok(snapshot),
+            Some(Err(more)) => found.extend(more),
+            Some(Ok(_)) | None => {}
+        }
+    }
+    Err(ConfigErrors::new(&origin.display().to_string(), text, found, |span| document.path_of(span)))
+}

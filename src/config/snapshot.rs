@@ -171,12 +171,3 @@ pub struct Snapshot {
     /// The pseudonym in `via`.
     pub via: Arc<str>,
 }
-
-impl Snapshot {
-    /// Settings that differ in `next` but are fixed at start.
-    #[must_use]
-    pub fn changes_needing_restart(&self, next: &Self) -> Vec<&'static str> {
-        let _ = next;
-        Vec::new()
-    }
-}

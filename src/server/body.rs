@@ -21,7 +21,9 @@ pub(super) const LEFT_BYTES: u64 = 64 * 1024;
 /// It may be dropped at any point. Over HTTP/1 the connection then reads and discards the rest, up to 64 KiB and for up
 /// to a second, so that the next request can be served; a longer rest closes the connection after the answer, and the
 /// answer says so. No byte of it is ever taken for a request (CVE-2025-4366). Over HTTP/2 only the stream ends.
-#[derive(Debug)]
+///
+/// The default is an empty body.
+#[derive(Debug, Default)]
 pub struct RequestBody {
     incoming: Option<Incoming>,
     /// Where the rest goes. `None` over HTTP/2 and for empty bodies.

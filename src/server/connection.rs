@@ -4,16 +4,20 @@
 //! a preface that is no HTTP/1 request (RFC 9113 section 3.4). hyper-util's `auto` is not used: it waits for these bytes
 //! without a limit and serves HTTP/1 to a client that agreed to HTTP/2.
 
+use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::Either;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
 
+use super::listener::Accepted;
 use super::peer::{Peer, Protocol, TlsPeer};
 use super::socket::{First, Prefixed, Socket, Transport};
 use super::{Context, Front, h1, h2};
@@ -21,66 +25,111 @@ use super::{Context, Front, h1, h2};
 /// How an HTTP/2 connection begins (RFC 9113 section 3.4).
 const PREFACE: &[u8; First::MOST] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How long a connection without a request is kept when a drain begins.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
 /// Serves an accepted connection to its end.
-pub(super) async fn serve<F: Front>(
-    stream: TcpStream,
-    address: SocketAddr,
+///
+/// Not an `async fn`, and its begin is boxed: a future keeps room for its arguments and for every step, and what the
+/// task keeps while its connection sleeps should be little more than what the last step needs.
+pub(super) fn serve<F: Front>(
+    accepted: Accepted,
     local: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
-    context: Context<F>,
-) {
+    context: Arc<Context<F>>,
+) -> impl Future<Output = ()> + Send {
+    let Accepted { stream, address, counted } = accepted;
     let peer = Peer { address, local, protocol: Protocol::Http1, tls: None };
-    let socket = Socket::new(stream);
-    match tls {
-        None => choose(socket, peer, &context).await,
-        Some(config) => secure(socket, config, peer, &context).await,
+    let begin = Box::pin(begin(Socket::new(stream), tls, peer, Arc::clone(&context)));
+    async move {
+        match begin.await {
+            Some((Channel::Clear(socket), begun)) => proceed(socket, begun, context).await,
+            Some((Channel::Tls(socket), begun)) => proceed(socket, begun, context).await,
+            None => {}
+        }
+        drop(counted);
     }
 }
 
-async fn secure<F: Front>(socket: Socket, config: Arc<ServerConfig>, mut peer: Peer, context: &Context<F>) {
-    // Boxed: the handshake is larger than the session it gives.
-    let handshake = Box::pin(TlsAcceptor::from(config).accept(socket));
-    let stream = match context.timer.timeout(context.limits.handshake_timeout, handshake).await {
+enum Channel {
+    Clear(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+/// How a connection began.
+struct Begun {
+    peer: Peer,
+    /// What was read to find that out.
+    first: First,
+    /// When it began to arrive.
+    since: Instant,
+}
+
+/// Finds out what the peer speaks, or that it is gone.
+async fn begin<F: Front>(
+    socket: Socket,
+    tls: Option<Arc<ServerConfig>>,
+    peer: Peer,
+    context: Arc<Context<F>>,
+) -> Option<(Channel, Begun)> {
+    let mut begun = Begun { peer, first: First::default(), since: Instant::now() };
+    let channel = match tls {
+        // Boxed again: a handshake needs room that silent cleartext connections should not have.
+        Some(config) => Channel::Tls(Box::pin(secure(socket, config, &mut begun, &context)).await?),
+        None => Channel::Clear(choose(socket, &mut begun, &context).await?),
+    };
+    Some((channel, begun))
+}
+
+/// Shakes hands and lets ALPN choose.
+async fn secure<F: Front>(
+    socket: Socket,
+    config: Arc<ServerConfig>,
+    begun: &mut Begun,
+    context: &Context<F>,
+) -> Option<Box<TlsStream<Socket>>> {
+    let handshake = TlsAcceptor::from(config).accept(socket);
+    let mut stream = match context.timer.timeout(context.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => Box::new(stream),
-        Ok(Err(error)) => return tracing::debug!(peer = %peer.address, %error, "TLS handshake failed"),
-        Err(_) => return tracing::debug!(peer = %peer.address, "TLS handshake too slow"),
+        Ok(Err(error)) => {
+            context.stats.handshake_failed();
+            tracing::debug!(peer = %begun.peer.address, %error, "TLS handshake failed");
+            return None;
+        }
+        Err(_) => {
+            context.stats.handshake_failed();
+            tracing::debug!(peer = %begun.peer.address, "TLS handshake too slow");
+            return None;
+        }
     };
     let session = stream.get_ref().1;
-    peer.tls = Some(TlsPeer { server_name: session.server_name().map(Arc::from) });
+    begun.peer.tls = Some(TlsPeer { server_name: session.server_name().map(Arc::from) });
     if session.alpn_protocol() == Some(b"h2") {
-        serve_h2(stream, First::default(), peer, context).await;
-    } else {
-        choose_h1(stream, peer, context).await;
+        begun.peer.protocol = Protocol::Http2;
+    } else if read_first(&mut stream, &mut begun.first, context).await.ok()? == 0 {
+        // Nothing is allocated for a connection before its first byte.
+        return None;
     }
+    begun.since = Instant::now();
+    Some(stream)
 }
 
 /// Lets the first bytes choose.
-async fn choose<F: Front>(mut socket: Socket, peer: Peer, context: &Context<F>) {
-    let mut first = First::default();
-    let mut since = Instant::now();
+async fn choose<F: Front>(mut socket: Socket, begun: &mut Begun, context: &Context<F>) -> Option<Socket> {
+    let first = &mut begun.first;
     while first.length < First::MOST && PREFACE.starts_with(first.as_slice()) {
-        match read_first(&mut socket, &mut first, context).await {
-            Ok(_) if first.length == 0 => return,
+        match read_first(&mut socket, first, context).await.ok()? {
+            0 if first.length == 0 => return None,
             // Half a preface, or the first bytes of POST, and then too slow: that is for HTTP/1 to answer.
-            Ok(0) => break,
-            Ok(count) if count == first.length => since = Instant::now(),
-            Ok(_) => {}
-            Err(_) => return,
+            0 => break,
+            count if count == first.length => begun.since = Instant::now(),
+            _ => {}
         }
     }
     if first.as_slice() == PREFACE {
-        serve_h2(socket, first, peer, context).await;
-    } else {
-        serve_h1(socket, &first, since, peer, context).await;
+        begun.peer.protocol = Protocol::Http2;
     }
-}
-
-/// Waits for the first byte of an HTTP/1 connection before anything is allocated for it.
-async fn choose_h1<F: Front, T: Transport>(mut socket: T, peer: Peer, context: &Context<F>) {
-    let mut first = First::default();
-    if let Ok(1..) = read_first(&mut socket, &mut first, context).await {
-        serve_h1(socket, &first, Instant::now(), peer, context).await;
-    }
+    Some(socket)
 }
 
 /// Reads on; 0 at the end of the connection or of the time.
@@ -90,24 +139,49 @@ async fn read_first<F: Front, T: Transport>(
     context: &Context<F>,
 ) -> io::Result<usize> {
     let room = first.bytes.get_mut(first.length..).unwrap_or_default();
-    // A client that has not begun a request can leave without harm when we drain.
     let count = tokio::select! {
         biased;
         read = context.timer.timeout(context.limits.head_timeout, socket.read(room)) => read.unwrap_or(Ok(0))?,
-        () = context.drain.begun() => 0,
+        // Who has just connected is about to send; who connected in advance can leave.
+        _ = async {
+            context.drain.begun().await;
+            context.timer.timeout(DRAIN_GRACE, pending::<()>()).await
+        } => 0,
     };
     first.length += count;
     Ok(count)
 }
 
-async fn serve_h1<F: Front, T: Transport>(socket: T, first: &First, since: Instant, peer: Peer, context: &Context<F>) {
+/// Serves what was chosen.
+fn proceed<F: Front, T: Transport>(
+    socket: T,
+    begun: Begun,
+    context: Arc<Context<F>>,
+) -> impl Future<Output = ()> + Send {
+    let Begun { peer, first, since } = begun;
+    let protocol = peer.protocol;
     let connection = context.front.connect(peer);
-    h1::connection::serve(socket, first.as_slice(), since, connection, context).await;
+    match protocol {
+        Protocol::Http1 => Either::Left(h1::connection::serve(socket, first, since, connection, context)),
+        // Boxed, as the awake part of an HTTP/1 connection is.
+        Protocol::Http2 => Either::Right(Box::pin(h2::serve(Prefixed::new(first, socket), connection, context))),
+    }
 }
 
-async fn serve_h2<F: Front, T: Transport>(socket: T, first: First, mut peer: Peer, context: &Context<F>) {
-    peer.protocol = Protocol::Http2;
-    let connection = context.front.connect(peer);
-    // Boxed: this state is much larger than that of the HTTP/1 connections that share the task's size.
-    Box::pin(h2::serve(Prefixed::new(first, socket), connection, context)).await;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::tests::harness::Echo;
+
+    /// Size of what a function returns.
+    fn size<A, R>(_: impl FnOnce(A) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn the_task_of_a_connection_is_small() {
+        let serve =
+            size(|(accepted, context)| serve::<Echo>(accepted, SocketAddr::from(([127, 0, 0, 1], 0)), None, context));
+        assert!(serve <= 1024, "{serve} bytes");
+    }
 }

@@ -1,7 +1,8 @@
 //! HTTP/2 connections (RFC 9113): hyper's server under our limits.
 //!
-//! Heads are judged by the `h2` crate; a malformed one resets its stream and never reaches the front. Interim responses
-//! cannot be sent: hyper has no way to.
+//! Heads are judged by the `h2` crate: a malformed one resets its stream, one over the limit is answered with a bare 431,
+//! and neither reaches the front. The number of fields is not limited there, so the front counts. Interim responses cannot
+//! be sent: hyper has no way to.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -12,16 +13,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
-use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::body::RequestBody;
-use super::limits::Limits;
 use super::socket::Transport;
+use super::stall::{self, Told};
 use super::{Context as Worker, Front};
 
 /// Bytes of answers queued per stream before the front's body is asked for no more.
@@ -59,45 +59,16 @@ impl Drop for Stream {
     }
 }
 
-pin_project_lite::pin_project! {
-    /// The front's body, which keeps its stream counted.
-    struct Counted<B> {
-        #[pin]
-        body: B,
-        stream: Stream,
-    }
-}
-
-impl<B: Body> Body for Counted<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// Serves a connection until it is closed.
 pub(super) async fn serve<F: Front, T: Transport>(
     socket: super::socket::Prefixed<T>,
     connection: Arc<F::Connection>,
-    worker: &Worker<F>,
+    worker: Arc<Worker<F>>,
 ) {
     let limits = &worker.limits;
     let streams = Arc::new(Streams::default());
     let service = service_fn(|request| call::<F>(request, &connection, &streams));
-    let mut http = pin!(builder(limits).serve_connection(TokioIo::new(socket), service));
+    let mut http = pin!(builder(worker.as_ref()).serve_connection(TokioIo::new(socket), service));
     let mut begun = pin!(worker.drain.begun());
     let mut deadline = worker.timer.deadline();
     // Before the first call the head's time-out counts, as it does for HTTP/1.
@@ -148,8 +119,10 @@ pub(super) async fn serve<F: Front, T: Transport>(
     .await;
 }
 
-fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn builder<F>(worker: &Worker<F>) -> http2::Builder<stall::Streams> {
+    let limits = &worker.limits;
+    let streams = stall::Streams { timer: worker.timer.clone(), allowed: limits.write_timeout };
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
@@ -168,11 +141,11 @@ fn call<F: Front>(
     request: Request<Incoming>,
     connection: &Arc<F::Connection>,
     streams: &Arc<Streams>,
-) -> impl Future<Output = Result<Response<Counted<F::Body>>, Infallible>> + Send + use<F> {
+) -> impl Future<Output = Result<Response<Told<F::Body, Stream>>, Infallible>> + Send + use<F> {
     let stream = Stream::open(streams);
     let connection = Arc::clone(connection);
     async move {
         let response = F::answer(connection, request.map(RequestBody::stream), None).await;
-        Ok(response.map(|body| Counted { body, stream }))
+        Ok(response.map(|body| Told::new(body, stream)))
     }
 }

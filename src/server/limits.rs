@@ -19,6 +19,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a client may pause inside a request body while we want more of it. Default 30 s.
     pub body_timeout: Duration,
+    /// How long the rest of a body that the front left unread is discarded, so that the connection can go on. Default 1 s.
+    pub discard_timeout: Duration,
     /// How long a client may take no byte of an answer that is ready. Default 30 s.
     pub write_timeout: Duration,
     /// How long a connection is idle before it gives back its buffers. Default 1 s: busy ones keep them.
@@ -44,6 +46,7 @@ impl Default for Limits {
             handshake_timeout: seconds(10),
             idle_timeout: seconds(60),
             body_timeout: seconds(30),
+            discard_timeout: seconds(1),
             write_timeout: seconds(30),
             sleep_after: seconds(1),
             drain_timeout: seconds(30),

@@ -87,7 +87,8 @@ pub struct ConnectionStats {
     accepted: AtomicU64,
     open: AtomicUsize,
     errors: AtomicU64,
-    /// Told when a connection closes, for a loop that waits at the limit.
+    handshakes_failed: AtomicU64,
+    /// Told when a connection closes, for the loops that wait at the limit.
     closed: Notify,
 }
 
@@ -109,6 +110,16 @@ impl ConnectionStats {
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
     }
+
+    /// TLS handshakes that failed or took too long.
+    #[must_use]
+    pub fn handshakes_failed(&self) -> u64 {
+        self.handshakes_failed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn handshake_failed(&self) {
+        self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// An open connection, counted until it is dropped.
@@ -126,7 +137,8 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.closed.notify_one();
+        // All of them: the one that is told first may have nobody in its queue.
+        self.0.closed.notify_waiters();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything between a socket and a request: listeners, TLS, protocols, limits, time-outs, drain.
 //!
-//! A [`Worker`](worker) is one thread with a runtime, its listeners, a [`Timer`] and a [`Front`]. The front answers
+//! A [worker] is one thread with a runtime, its listeners, a [`Timer`] and a [`Front`]. The front answers
 //! requests; it is told about the connection ([`Peer`]) and about requests that the connection knows to be
 //! unservable, so that every answer has one source. What is left to the front: host, path, credentials, rules,
 //! forwarding.
@@ -31,12 +31,13 @@ mod limits;
 pub mod listener;
 mod peer;
 mod socket;
+mod stall;
 pub mod tls;
 pub mod worker;
 
 pub use body::{BodyError, RequestBody};
 pub use drain::Drain;
-pub use gateway::{Bound, Gateway, Options, StartError};
+pub use gateway::{Bound, Gateway, Handle, Options, StartError};
 pub use limits::Limits;
 pub use peer::{Peer, Protocol, TlsPeer};
 
@@ -65,12 +66,13 @@ pub trait Front: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
-/// What a connection needs of its worker.
+/// What connections need of their worker; shared by those that were accepted under the same limits.
 struct Context<F> {
     front: Arc<F>,
     limits: Limits,
     timer: Timer,
     drain: Drain,
+    stats: Arc<listener::ConnectionStats>,
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ use tokio_rustls::server::TlsStream;
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Bytes that the kernel took from us so far: what tells a slow reader from one that stopped.
     fn written(&self) -> u64;
+
+    /// Makes the coming close a reset, so that the client cannot take it for the regular end of an answer.
+    fn reset_on_close(&self);
 }
 
 /// A TCP socket that counts what it carries.
@@ -40,12 +43,21 @@ impl Transport for Socket {
     fn written(&self) -> u64 {
         self.written
     }
+
+    fn reset_on_close(&self) {
+        // If it fails the connection is gone anyway.
+        let _ = self.stream.set_zero_linger();
+    }
 }
 
 /// Boxed, because a TLS session is larger than everything else that a connection keeps while it sleeps.
 impl Transport for Box<TlsStream<Socket>> {
     fn written(&self) -> u64 {
         self.get_ref().0.written
+    }
+
+    fn reset_on_close(&self) {
+        self.get_ref().0.reset_on_close();
     }
 }
 

@@ -1,13 +1,15 @@
 //! One worker: a thread with its own runtime, listeners, timer and front. No call hops threads.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use tokio_util::task::TaskTracker;
 
-use super::listener::{ConnectionStats, accept};
+use super::listener::{Accepted, ConnectionStats, accept};
 use super::tls::Certificate;
 use super::{Context, Drain, Front, Limits, connection};
 use crate::timer::Timer;
@@ -68,38 +70,19 @@ pub async fn serve<F: Front>(
     let WorkerContext { limits, drain, stats } = context;
     let drain = drain.child();
     let tracker = TaskTracker::new();
+    let context = Context { front, limits: **limits.load(), timer, drain: drain.clone(), stats };
+    let context = Arc::new(context);
     for WorkerListener { socket, tls } in listeners {
-        let local = socket.local_addr()?;
-        let socket = tokio::net::TcpListener::from_std(socket)?;
-        let begun = drain.begun();
-        let (limits, drain, stats) = (Arc::clone(&limits), drain.clone(), Arc::clone(&stats));
-        let (timer, front, connections) = (timer.clone(), Arc::clone(&front), tracker.clone());
-        let accepting = async move {
-            loop {
-                let accepted = accept(&socket, &stats, || limits.load().max_connections).await;
-                let context = Context {
-                    front: Arc::clone(&front),
-                    limits: **limits.load(),
-                    timer: timer.clone(),
-                    drain: drain.clone(),
-                };
-                // The one that matters if we listen on all addresses.
-                let local = accepted.stream.local_addr().unwrap_or(local);
-                let tls = tls.as_deref().map(Certificate::current);
-                let counted = accepted.counted;
-                connections.spawn(async move {
-                    connection::serve(accepted.stream, accepted.address, local, tls, context).await;
-                    drop(counted);
-                });
-            }
+        let accepting = Accepting {
+            local: socket.local_addr()?,
+            socket: tokio::net::TcpListener::from_std(socket)?,
+            tls,
+            limits: Arc::clone(&limits),
+            connections: tracker.clone(),
         };
-        tracker.spawn(async move {
-            tokio::select! {
-                () = begun => {}
-                () = accepting => {}
-            }
-        });
+        tracker.spawn(accepting.run(Arc::clone(&context)));
     }
+    drop(context);
     drain.begun().await;
     tracker.close();
     let deadline = limits.load().drain_timeout;
@@ -109,4 +92,59 @@ pub async fn serve<F: Front>(
         () = drain.ended() => {}
     }
     Ok(())
+}
+
+/// The loop of one listener.
+struct Accepting {
+    socket: tokio::net::TcpListener,
+    local: SocketAddr,
+    tls: Option<Arc<Certificate>>,
+    limits: Arc<ArcSwap<Limits>>,
+    connections: TaskTracker,
+}
+
+impl Accepting {
+    /// Accepts until the drain begins, and then what the kernel has accepted for us by that time: closing the socket
+    /// would reset it.
+    async fn run<F: Front>(self, mut context: Arc<Context<F>>) {
+        let mut begun = pin!(context.drain.begun());
+        loop {
+            let next = accept(&self.socket, &context.stats, || self.limits.load().max_connections);
+            tokio::select! {
+                biased;
+                () = begun.as_mut() => break,
+                accepted = next => self.spawn(accepted, &mut context),
+            }
+        }
+        // Lets the runtime see what has arrived.
+        tokio::task::yield_now().await;
+        let most = || self.limits.load().max_connections;
+        while let Some(accepted) = accept(&self.socket, &context.stats, most).now_or_never() {
+            self.spawn(accepted, &mut context);
+        }
+    }
+
+    fn spawn<F: Front>(&self, accepted: Accepted, context: &mut Arc<Context<F>>) {
+        let current = **self.limits.load();
+        if context.limits != current {
+            *context = Arc::new(context.under(current));
+        }
+        // The one that matters if we listen on all addresses.
+        let local = accepted.stream.local_addr().unwrap_or(self.local);
+        let tls = self.tls.as_deref().map(Certificate::current);
+        self.connections.spawn(connection::serve(accepted, local, tls, Arc::clone(context)));
+    }
+}
+
+impl<F> Context<F> {
+    /// The same for connections that are accepted under other limits.
+    fn under(&self, limits: Limits) -> Self {
+        Self {
+            front: Arc::clone(&self.front),
+            limits,
+            timer: self.timer.clone(),
+            drain: self.drain.clone(),
+            stats: Arc::clone(&self.stats),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT, HeaderValue};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
@@ -23,7 +23,7 @@ use crate::policy::rejection::Rejection;
 use crate::server::answer::Answer;
 use crate::server::body::{LEFT_BYTES, RequestBody};
 use crate::server::limits::Limits;
-use crate::server::socket::Transport;
+use crate::server::socket::{First, Transport};
 use crate::server::{Context as Worker, Front};
 
 /// Bytes that hyper queues of an answer before it waits for the client. Also bounds its read buffer, which never holds
@@ -38,8 +38,12 @@ const WAKING_BYTES: usize = 16;
 
 /// Why the driver stopped polling hyper.
 enum Stop {
-    /// hyper has ended, with this if it did not like a head.
-    Ended(Option<Rejection>),
+    /// hyper has closed the connection.
+    Ended,
+    /// hyper did not like a head.
+    Rejected(Rejection),
+    /// The front's body failed in the middle of an answer.
+    Broken,
     /// Nothing happens: sleep.
     Sleep,
     /// Close an idle connection.
@@ -49,46 +53,63 @@ enum Stop {
 }
 
 /// Serves a connection from which `first` was read, beginning at `since`, until it is closed.
-pub(in crate::server) async fn serve<F: Front, T: Transport>(
+pub(in crate::server) fn serve<F: Front, T: Transport>(
     socket: T,
-    first: &[u8],
+    first: First,
     since: Instant,
     connection: Arc<F::Connection>,
-    worker: &Worker<F>,
-) {
+    worker: Arc<Worker<F>>,
+) -> impl Future<Output = ()> + Send {
     let limits = &worker.limits;
     let link = Arc::new(Link::default());
     let head = HeadLimits { head_bytes: limits.head_bytes, uri_bytes: limits.uri_bytes, fields: limits.fields };
-    let mut io = Io::new(socket, first, head, Arc::clone(&link));
+    let mut io = Io::new(socket, first.as_slice(), head, Arc::clone(&link));
     let mut watch = Watch::new(&worker.timer, since, limits);
-    let mut begun = pin!(worker.drain.begun());
-    let builder = builder(limits);
-    loop {
-        let service = service_fn(|request| call::<F>(request, &connection, &link, worker));
-        // Boxed, so that a sleeping connection does not keep the room.
-        let mut hyper = Box::new(builder.serve_connection(io, service));
-        let stop = poll_fn(|cx| poll_stop(&mut hyper, &link, &mut watch, begun.as_mut(), worker, cx)).await;
-        // What hyper has read is nothing, or part of a message whose connection ends here.
-        io = hyper.into_parts().io;
-        match stop {
-            Stop::Ended(Some(rejection)) if io.was_rejected() => io.refuse(rejection),
-            Stop::Ended(_) if io.has_ended() => return,
-            Stop::Ended(_) => break,
-            Stop::Stuck => return,
-            Stop::Idle => break,
-            Stop::Sleep => {
-                let until = watch.idle_since() + limits.idle_timeout;
-                match poll_fn(|cx| poll_sleep(&mut io, &mut watch, begun.as_mut(), until, worker, cx)).await {
-                    Wake::Bytes => {}
-                    Wake::End => return,
-                    Wake::Close => break,
+    async move {
+        let mut begun = pin!(worker.drain.begun());
+        loop {
+            let stop;
+            (io, stop) = awake::<F, T>(io, &connection, &link, &mut watch, begun.as_mut(), &worker).await;
+            match stop {
+                Stop::Rejected(rejection) if io.was_rejected() => io.refuse(rejection),
+                // The end of the connection can be the end of an answer over HTTP/1.0. Not of this one.
+                Stop::Broken => return io.socket().reset_on_close(),
+                Stop::Stuck => return,
+                Stop::Ended | Stop::Rejected(_) if io.has_ended() => return,
+                Stop::Ended | Stop::Rejected(_) | Stop::Idle => break,
+                Stop::Sleep => {
+                    let until = watch.idle_since() + worker.limits.idle_timeout;
+                    match poll_fn(|cx| poll_sleep(&mut io, &mut watch, begun.as_mut(), until, &worker, cx)).await {
+                        Wake::Bytes => {}
+                        Wake::End => return,
+                        Wake::Close => break,
+                    }
                 }
             }
         }
+        // A refused client may be in the middle of sending. Closing at once would answer that with a reset, which can
+        // overtake and destroy the answer.
+        let _ = Box::pin(worker.timer.timeout(LINGER, linger(io.socket()))).await;
     }
-    // A refused client may be in the middle of sending. Closing at once would answer that with a reset, which can
-    // overtake and destroy the answer.
-    let _ = worker.timer.timeout(LINGER, linger(io.socket())).await;
+}
+
+/// Serves until there is a reason to stop, with hyper and all its memory, and gives back the rest.
+fn awake<F: Front, T: Transport>(
+    io: Io<T>,
+    connection: &Arc<F::Connection>,
+    link: &Arc<Link>,
+    watch: &mut Watch,
+    mut begun: Pin<&mut impl Future<Output = ()>>,
+    worker: &Worker<F>,
+) -> impl Future<Output = (Io<T>, Stop)> {
+    let service = service_fn(|request| call::<F>(request, connection, link, worker));
+    // Boxed, so that a sleeping connection does not keep the room.
+    let mut hyper = Box::new(builder(&worker.limits).serve_connection(io, service));
+    async move {
+        let stop = poll_fn(|cx| poll_stop(&mut hyper, link, watch, begun.as_mut(), worker, cx)).await;
+        // What hyper has read and not served is nothing, or part of a message whose connection ends here.
+        (hyper.into_parts().io, stop)
+    }
 }
 
 fn builder(limits: &Limits) -> http1::Builder {
@@ -126,7 +147,8 @@ fn call<F: Front>(
         let request = request.map(|incoming| RequestBody::linked(incoming, &link, held_back));
         let mut response = F::answer(connection, request, refused).await;
         // hyper learns too late that it will close; the client should know before it sends the next request.
-        if link.is_closing() || drain.has_begun() {
+        let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if (link.is_closing() || drain.has_begun()) && !tunnel {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| Answer::new(body, Some(link))))
@@ -149,10 +171,12 @@ where
     loop {
         link.before_poll(cx);
         if let Poll::Ready(ended) = Pin::new(&mut *hyper).poll(cx) {
-            let rejection = ended.err().filter(hyper::Error::is_parse).map(|error| {
-                if error.is_parse_too_large() { Rejection::HeadTooLarge } else { Rejection::RequestMalformed }
+            return Poll::Ready(match ended {
+                Err(error) if error.is_parse_too_large() => Stop::Rejected(Rejection::HeadTooLarge),
+                Err(error) if error.is_parse() => Stop::Rejected(Rejection::RequestMalformed),
+                Err(error) if error.is_user() || error.is_body_write_aborted() => Stop::Broken,
+                Ok(()) | Err(_) => Stop::Ended,
             });
-            return Poll::Ready(Stop::Ended(rejection));
         }
         if link.poll_discard(cx) == Discard::Progress {
             continue;

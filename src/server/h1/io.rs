@@ -42,6 +42,8 @@ pub(super) struct Io<T> {
     blocked: bool,
     /// The client has closed its side.
     ended: bool,
+    /// hyper is about to be told so.
+    told_end: bool,
     /// The service was called for the head that was handed out.
     called: bool,
 }
@@ -66,7 +68,18 @@ impl<T: Transport> Io<T> {
         let mut buffer = Buffer::default();
         buffer.push(first);
         let phase = Phase::Head(HeadScanner::new(limits));
-        Self { socket, buffer, cleared: 0, phase, limits, link, blocked: false, ended: false, called: false }
+        Self {
+            socket,
+            buffer,
+            cleared: 0,
+            phase,
+            limits,
+            link,
+            blocked: false,
+            ended: false,
+            told_end: false,
+            called: false,
+        }
     }
 
     /// Whether no call is open and no byte is buffered: nothing is lost if hyper is dropped now.
@@ -192,7 +205,13 @@ impl<T: Transport> Io<T> {
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.buffer.is_full() {
             if ready!(self.poll_fill(cx, Waiting::Nothing))? == 0 {
-                return Poll::Ready(Ok(()));
+                if std::mem::replace(&mut self.told_end, true) {
+                    return Poll::Ready(Ok(()));
+                }
+                // hyper reads before it polls the service, and would drop the call unseen. A client that closes its side
+                // right behind its request gets what can be answered at once, such as a refusal.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
         self.blocked = false;

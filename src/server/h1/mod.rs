@@ -1,7 +1,7 @@
 //! HTTP/1: strict message boundaries, refusals of our own, time-outs and sleep around hyper's server.
 //!
-//! [`framing`] and [`body`] say where a message begins and ends, [`io`] feeds hyper by it, [`link`] is where the parts of
-//! a connection meet, [`watch`] keeps the time, and [`connection`] drives all of it.
+//! [`framing`] and [`body`] say where a message begins and ends, `io` feeds hyper by it, `link` is where the parts of a
+//! connection meet, `watch` keeps the time, and `connection` drives all of it.
 
 pub mod body;
 mod buffer;

@@ -9,9 +9,6 @@ use super::link::{View, Waiting};
 use crate::server::limits::Limits;
 use crate::timer::{Deadline, Timer};
 
-/// How long an unread body is discarded (SPEC section 7).
-const DISCARD: Duration = Duration::from_secs(1);
-
 /// What to do about a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -83,7 +80,13 @@ impl Watch {
             self.idle_since = now;
         }
         renew(&mut self.writing, Waiting::Nothing, view.written, view.stuck.then_some(limits.write_timeout), now);
-        renew(&mut self.discarding, Waiting::Nothing, view.calls, view.discarding.then_some(DISCARD), now);
+        renew(
+            &mut self.discarding,
+            Waiting::Nothing,
+            view.calls,
+            view.discarding.then_some(limits.discard_timeout),
+            now,
+        );
 
         let due = [self.writing, self.discarding, self.reading].into_iter().flatten().map(|due| due.at).min();
         let Some(due) = due else { return Verdict::Wait };

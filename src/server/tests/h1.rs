@@ -222,3 +222,115 @@ async fn connections_over_the_limit_wait() {
     drop(first);
     assert_eq!(second.answer().await.status, 200);
 }
+
+#[tokio::test]
+async fn a_broken_answer_never_looks_complete() {
+    let server = Server::start();
+    for version in ["1.0", "1.1"] {
+        let mut client = server.connect().await;
+        client.send(format!("GET /broken HTTP/{version}\r\nhost: a\r\n\r\n")).await;
+        let mut bytes = Vec::new();
+        let end = soon(tokio::io::AsyncReadExt::read_to_end(&mut client.stream, &mut bytes)).await;
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(end.is_err() && text.contains("half"), "{version}: {end:?} {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_panics_takes_down_its_connection_only() {
+    let server = Server::start();
+    let mut other = server.connect().await;
+    assert_eq!(other.call(GET).await.status, 200);
+    let mut client = server.connect().await;
+    client.send("GET /panic HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    client.ends().await;
+    assert_eq!(other.call(GET).await.status, 200);
+    assert_eq!(server.stats.open(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_still_gets_what_is_answered_at_once() {
+    let server = Server::start();
+    for pipelined in [1, 3] {
+        let mut client = server.connect().await;
+        client.send(GET.repeat(pipelined)).await;
+        tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await.expect("half-closed");
+        for _ in 0..pipelined {
+            assert_eq!(client.answer().await.body, "GET /a ");
+        }
+        client.ends().await;
+    }
+}
+
+/// A small generator: the cases are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// One random request and the body of its answer.
+fn random_request(dice: &mut Dice, number: u64) -> (Vec<u8>, String) {
+    let size = [0, 1, 90, 5_000, 20_000][dice.roll(5) as usize];
+    // What looks like a request inside of a body must not become one.
+    let body: String = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n".chars().cycle().take(size).collect();
+    let unread = dice.roll(3) == 0;
+    let path = if unread { "/unread".to_owned() } else { format!("/{number}") };
+    let pad = "p".repeat(dice.roll(600) as usize);
+    let mut request = format!("POST {path} HTTP/1.1\r\nhost: a\r\nx: {pad}\r\n").into_bytes();
+    if dice.roll(2) == 0 {
+        request.extend(format!("content-length: {size}\r\n\r\n{body}").bytes());
+    } else {
+        request.extend(b"transfer-encoding: chunked\r\n\r\n");
+        let mut rest = body.as_bytes();
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(rest.len().min(1 + dice.roll(7_000) as usize));
+            request.extend(format!("{:x}\r\n", chunk.len()).bytes());
+            request.extend(chunk);
+            request.extend(b"\r\n");
+            rest = after;
+        }
+        request.extend(b"0\r\n\r\n");
+    }
+    let shown = if size > 100 { format!("{size} bytes") } else { body };
+    (request, if unread { "unread".to_owned() } else { format!("POST {path} {shown}") })
+}
+
+#[tokio::test]
+async fn any_pipeline_is_answered_in_order_however_it_arrives() {
+    let server = Server::limited(|limits| {
+        limits.sleep_after = std::time::Duration::from_millis(1);
+        // Not what is tested here, and a loaded machine can take longer than the default.
+        limits.discard_timeout = std::time::Duration::from_secs(60);
+        limits.head_timeout = limits.discard_timeout;
+    });
+    let mut dice = Dice(7);
+    for _ in 0..40 {
+        let (requests, answers): (Vec<_>, Vec<_>) = (0..8).map(|number| random_request(&mut dice, number)).unzip();
+        let bytes = requests.concat();
+        let mut client = server.connect().await;
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let most = [3, 100, 3_000, 100_000][dice.roll(4) as usize];
+            let (piece, after) = rest.split_at(rest.len().min(1 + dice.roll(most) as usize));
+            client.send(piece).await;
+            for _ in 0..dice.roll(4) {
+                tokio::task::yield_now().await;
+            }
+            rest = after;
+        }
+        for answer in answers {
+            assert_eq!(client.answer().await.body, answer);
+        }
+    }
+    assert!(!server.calls().iter().any(|call| call.contains("smuggled")));
+    soon(async {
+        while server.stats.open() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

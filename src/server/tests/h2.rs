@@ -94,6 +94,20 @@ async fn a_drain_lets_streams_end() {
     soon(server.worker).await.expect("no panic").expect("drained");
 }
 
+#[tokio::test]
+async fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
+    let server = Server::limited(|limits| limits.write_timeout = Duration::from_millis(100));
+    let (mut sender, _) = h2(TcpStream::connect(server.address).await.expect("connected")).await;
+    // Not read: the window of its stream stays shut, the larger one of the connection does not.
+    let large = soon(sender.send_request(post("/large", ""))).await.expect("an answer");
+    for _ in 0..4 {
+        assert_eq!(text(&mut sender, post("/x", "abc")).await, "POST http://a/x abc");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    soon(large.into_body().collect()).await.expect_err("reset");
+    assert_eq!(text(&mut sender, post("/x", "abc")).await, "POST http://a/x abc");
+}
+
 struct Issued {
     dir: tempfile::TempDir,
 }
@@ -188,4 +202,5 @@ async fn a_slow_handshake_is_given_up() {
     let limits = Limits { handshake_timeout: Duration::from_millis(50), ..Limits::default() };
     let server = Server::with(limits, Some(issued.certificate()));
     server.connect().await.ends().await;
+    assert_eq!(server.stats.handshakes_failed(), 1);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,9 +22,10 @@ use crate::server::{BodyError, Drain, Front, Limits, Peer, RequestBody};
 use crate::timer::Timer;
 
 /// Answers with what it was given. The path says how:
-/// `/unread` ignores the body, `/wait` answers when told to, `/large` sends a megabyte, anything else echoes.
+/// `/unread` ignores the body, `/wait` answers when told to, `/large` sends megabytes, `/broken` sends half an answer,
+/// `/panic` does, anything else echoes.
 #[derive(Debug)]
-pub(super) struct Echo {
+pub(in crate::server) struct Echo {
     /// One line per call.
     pub(super) calls: Mutex<Vec<String>>,
     /// Lets one `/wait` go on per permit.
@@ -34,7 +35,7 @@ pub(super) struct Echo {
     pub(super) dropped: Semaphore,
 }
 
-pub(super) struct Connection {
+pub(in crate::server) struct Connection {
     echo: Arc<Echo>,
     pub(super) peer: Peer,
 }
@@ -49,10 +50,10 @@ impl Drop for Begun<'_> {
     }
 }
 
-type Body = BoxBody<Bytes, BodyError>;
+type Body = UnsyncBoxBody<Bytes, BodyError>;
 
 fn full(status: u16, text: String) -> Response<Body> {
-    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed();
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
     Response::builder().status(status).body(body).expect("valid")
 }
 
@@ -87,8 +88,18 @@ impl Front for Echo {
             "/large" => {
                 let chunks = (0..64).map(|_| Ok(http_body::Frame::data(Bytes::from(vec![b'x'; 64 * 1024]))));
                 let body = StreamBody::new(futures_util::stream::iter(chunks));
-                Response::new(BodyExt::boxed(body))
+                Response::new(BodyExt::boxed_unsync(body))
             }
+            "/broken" => {
+                let parts = [Ok(http_body::Frame::data(Bytes::from_static(b"half"))), Err(BodyError::Gone)];
+                // The first part goes out before the second comes.
+                let parts = futures_util::stream::unfold(parts.into_iter(), |mut parts| async move {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    Some((parts.next()?, parts))
+                });
+                Response::new(BodyExt::boxed_unsync(StreamBody::new(parts)))
+            }
+            "/panic" => panic!("a call that must not take down the others"),
             "/peer" => full(200, format!("{:?} {:?}", connection.peer.protocol, connection.peer.tls)),
             _ => match body.collect().await {
                 Ok(collected) => {
@@ -114,6 +125,7 @@ impl Front for Echo {
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) echo: Arc<Echo>,
+    pub(super) limits: Arc<ArcSwap<Limits>>,
     pub(super) drain: Drain,
     pub(super) stats: Arc<ConnectionStats>,
     pub(super) worker: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -137,15 +149,16 @@ impl Server {
         let echo = Arc::new(Echo { calls: Mutex::default(), go: none(), begun: none(), dropped: none() });
         let context = WorkerContext { limits: Arc::new(ArcSwap::from_pointee(limits)), ..WorkerContext::default() };
         let (drain, stats) = (context.drain.clone(), Arc::clone(&context.stats));
+        let limits = Arc::clone(&context.limits);
         let listeners = vec![WorkerListener { socket, tls }];
         let worker = tokio::spawn(worker::serve(listeners, context, Timer::start(), Arc::clone(&echo)));
-        Self { address, echo, drain, stats, worker }
+        Self { address, echo, limits, drain, stats, worker }
     }
 
     pub(super) async fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).await.expect("connected");
         stream.set_nodelay(true).expect("nodelay");
-        Client { stream, read: Vec::new() }
+        Client::new(stream)
     }
 
     /// What the front was asked.
@@ -161,7 +174,7 @@ impl Server {
 
 /// No test should take long; what hangs fails.
 pub(super) async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(10), future).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("in time")
 }
 
 pub(super) struct Client {
@@ -183,6 +196,10 @@ impl Answer {
 }
 
 impl Client {
+    pub(super) const fn new(stream: TcpStream) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         soon(self.stream.write_all(bytes.as_ref())).await.expect("sent");
     }

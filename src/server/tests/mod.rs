@@ -2,6 +2,6 @@
 
 mod h1;
 mod h2;
-mod harness;
+pub(super) mod harness;
 mod refusals;
 mod time;

@@ -1,8 +1,10 @@
 //! Time-outs, sleep and drain. Limits are short; nothing here waits for long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::harness::{Server, soon};
+use super::harness::{Client, Server, soon};
+use crate::server::Limits;
 
 const GET: &str = "GET /a HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -115,7 +117,7 @@ async fn a_body_that_the_front_does_not_want_yet_is_not_stalled() {
 
 #[tokio::test]
 async fn a_body_that_nobody_wants_and_that_does_not_end_closes_the_connection() {
-    let server = Server::start();
+    let server = Server::limited(|limits| limits.discard_timeout = millis(50));
     let mut client = server.connect().await;
     assert_eq!(client.call("POST /unread HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n").await.status, 403);
     client.ends().await;
@@ -185,5 +187,33 @@ async fn a_drain_can_be_cut_short() {
     client.send("GET /wait HTTP/1.1\r\nhost: a\r\n\r\n").await;
     server.begun().await;
     server.drain.end();
+    soon(server.worker).await.expect("no panic").expect("drained");
+}
+
+#[tokio::test]
+async fn new_connections_follow_new_limits() {
+    let server = Server::start();
+    let mut old = server.connect().await;
+    assert_eq!(old.call(GET).await.status, 200);
+    let limits = Limits { uri_bytes: 1, ..Limits::default() };
+    server.limits.store(Arc::new(limits));
+    assert_eq!(server.connect().await.call(GET).await.status, 414);
+    assert_eq!(old.call(GET).await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_in_the_listen_queue_are_served_when_a_drain_begins() {
+    let server = Server::start();
+    tokio::task::yield_now().await;
+    // Blocking, so that the worker does not run in between.
+    let connect = |_| std::net::TcpStream::connect(server.address).expect("connected");
+    let queued: Vec<_> = (0..5).map(connect).collect();
+    server.drain.begin();
+    for stream in queued {
+        stream.set_nonblocking(true).expect("nonblocking");
+        let mut client = Client::new(tokio::net::TcpStream::from_std(stream).expect("registered"));
+        let answer = client.call(GET).await;
+        assert_eq!((answer.status, answer.closes()), (200, true));
+    }
     soon(server.worker).await.expect("no panic").expect("drained");
 }

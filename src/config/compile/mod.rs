@@ -1,0 +1,81 @@
+//! From the file as written to a [`Snapshot`], or to every mistake in it.
+//!
+//! Each part judges its tables, notes what is wrong in the [`Context`], and goes on with something harmless in its
+//! place; a snapshot is made only if nothing was noted.
+
+mod context;
+mod headers;
+mod issuers;
+mod routes;
+mod scopes;
+mod secrets;
+mod server;
+mod upstreams;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::auth::{Authenticator, CACHE_CAPACITY};
+
+use super::document::Touched;
+use super::error::Found;
+use super::raw::{File, VERSION};
+use super::snapshot::Snapshot;
+use context::Context;
+pub(in crate::config) use context::plain;
+
+/// Compiles `file`. Relative paths in it start at `folder`; `touched` says what of it could not be read.
+///
+/// # Errors
+/// Every mistake.
+pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation: u64) -> Result<Snapshot, Vec<Found>> {
+    let mut cx = Context::new(folder, touched);
+    check_version(&mut cx, file);
+
+    let (workers, via, trusted_proxies) = server::process(&mut cx, &file.server);
+    let (drain_delay, drain_deadline) = server::drain(&mut cx, &file.server.drain);
+    let (listeners, admin) = server::listeners(&mut cx, file);
+    let limits = server::limits(&mut cx, &file.limits);
+    let sessions = server::sessions(&mut cx, &file.sessions);
+    let errors = server::errors(&mut cx, &file.errors);
+    let logs = server::logs(&mut cx, &file.logs);
+    let names = headers::names(&mut cx, &file.headers);
+    let (pools, pool_names) = upstreams::pools(&mut cx, file);
+    let (routes, scopes) = routes::table(&mut cx, file, &pool_names);
+    let issuers = issuers::issuers(&mut cx, file);
+
+    let found = cx.into_found();
+    if !found.is_empty() {
+        return Err(found);
+    }
+    Ok(Snapshot {
+        generation,
+        workers,
+        listeners,
+        admin,
+        drain_deadline,
+        drain_delay,
+        limits,
+        names,
+        routes,
+        pools,
+        auth: Authenticator::new(issuers, scopes, CACHE_CAPACITY),
+        sessions,
+        trusted_proxies,
+        errors,
+        logs,
+        via: Arc::from(via),
+    })
+}
+
+fn check_version(cx: &mut Context<'_>, file: &File) {
+    match &file.version {
+        Some(version) if **version == VERSION => {}
+        Some(version) => {
+            cx.mistake(version.span(), format!("this program reads version {VERSION}, not {}", **version));
+        }
+        None => {
+            cx.missing(0..0, "version", "\"version\" is missing", format!("start the file with version = {VERSION}"))
+        }
+    }
+}

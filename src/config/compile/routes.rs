@@ -1,0 +1,283 @@
+//! Routes to the route table. The session endpoint is route number 0, on every host.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::nearest::{did_you_mean, listed};
+use crate::config::raw::{self, At, AuthorizationAction, BodyLimit, File, Headers};
+use crate::policy::headers::{HeaderRules, Mode};
+use crate::policy::method::{MethodSet, Verb};
+use crate::policy::route::{Action, ForwardAuthorization, PoolId, Route, RouteConflict, RouteTable};
+use crate::policy::scopes::{ScopeNames, ScopeRule};
+use crate::policy::target::{self, SESSION_PATH};
+
+use super::context::Context;
+use super::headers::{self, Changes};
+use super::scopes::Scopes;
+use super::upstreams::PoolNames;
+
+/// The name of the session endpoint.
+const SESSION: &str = "session";
+
+/// Most routes: their numbers have 16 bits, and some are ours.
+const ROUTES_MAX: usize = 60_000;
+
+/// Conflicts after which no more are looked for: each one costs a new table.
+const CONFLICTS_MAX: usize = 100;
+
+/// What all routes start from.
+struct Defaults<'f> {
+    mode: Mode,
+    changes: Changes,
+    headers: Arc<HeaderRules>,
+    max_body: Option<u64>,
+    pools: &'f PoolNames<'f>,
+}
+
+pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) -> (RouteTable, ScopeNames) {
+    let mode = headers::mode(&file.headers);
+    let changes = Changes::compile(cx, &file.headers);
+    let mut rules = HeaderRules::of(mode);
+    changes.apply(&mut rules);
+    let max_body = bytes(*file.limits.body);
+    let defaults = Defaults { mode, changes, headers: Arc::new(rules), max_body, pools };
+
+    let mut scopes = Scopes::default();
+    let mut table = Table { routes: RouteTable::default(), conflicts: 0 };
+    let session = session(&defaults, scopes.rule(cx, &file.sessions.scopes));
+    table.add(cx, session.clone(), 0..0);
+
+    if file.routes.is_empty() {
+        cx.missing(0..0, "routes", "there is no route", "add [[routes]] with a name, a path and an upstream");
+    }
+    if file.routes.len() > ROUTES_MAX {
+        cx.mistake(file.routes[ROUTES_MAX].span(), format!("there are more than {ROUTES_MAX} routes"));
+        return (table.routes, scopes.into_names());
+    }
+    let mut names = vec![SESSION];
+    let mut hosts: Vec<Box<str>> = Vec::new();
+    for written in &file.routes {
+        let name = cx.name("route", written.name.as_ref(), written.span(), "order", &names);
+        names.extend(name);
+        let route = route(cx, written, name.unwrap_or_default(), &defaults, &mut scopes);
+        let Some(route) = route else { continue };
+        hosts.extend(route.hosts.iter().cloned());
+        let at = written.path.as_ref().map_or(written.span(), At::span);
+        table.add(cx, route, at);
+    }
+    // A host with routes of its own is searched before the routes for every host: without this, its `/{*rest}` would
+    // take the calls of the session endpoint.
+    hosts.sort_unstable();
+    hosts.dedup();
+    if !hosts.is_empty() {
+        table.add(cx, Route { hosts, ..session }, 0..0);
+    }
+    (table.routes, scopes.into_names())
+}
+
+fn session(defaults: &Defaults<'_>, scopes: ScopeRule) -> Route {
+    let methods = [Verb::Get, Verb::Post, Verb::Delete];
+    Route {
+        name: Arc::from(SESSION),
+        hosts: Vec::new(),
+        path: SESSION_PATH.into(),
+        methods: methods.into_iter().fold(MethodSet::NONE, MethodSet::with),
+        action: Action::Session,
+        exempt: false,
+        scopes,
+        headers: Arc::clone(&defaults.headers),
+        max_body: defaults.max_body,
+        response_timeout: None,
+        authorization: ForwardAuthorization::Keep,
+    }
+}
+
+/// The table while it is built.
+struct Table {
+    routes: RouteTable,
+    conflicts: usize,
+}
+
+impl Table {
+    /// Adds a route, or notes why it cannot be. A table that refused a route may hold half of it, so it is built anew.
+    fn add(&mut self, cx: &mut Context<'_>, route: Route, at: Range<usize>) {
+        if self.conflicts > CONFLICTS_MAX {
+            return;
+        }
+        let path = route.path.clone();
+        let Err(conflict) = self.routes.add(route) else { return };
+        self.conflicts += 1;
+        match conflict {
+            RouteConflict::Pattern(_) => {
+                cx.mistake_hint(at, format!("{path:?} is not a path pattern: {conflict}"), "write {id} or {*rest}");
+            }
+            RouteConflict::Overlap(_) | RouteConflict::Same(_) => cx.mistake(at, conflict.to_string()),
+        }
+        let mut fresh = RouteTable::default();
+        for route in self.routes.routes() {
+            // These were together in a table before.
+            let _ = fresh.add(route.clone());
+        }
+        self.routes = fresh;
+    }
+}
+
+fn route(
+    cx: &mut Context<'_>,
+    written: &raw::Table<raw::Route>,
+    name: &str,
+    defaults: &Defaults<'_>,
+    scopes: &mut Scopes,
+) -> Option<Route> {
+    let rule = scopes.rule(cx, &written.scopes);
+    if written.exempt {
+        refuse_checks(cx, written);
+    }
+    let headers = match &written.headers {
+        Some(own) => own_headers(cx, own, defaults),
+        None => Arc::clone(&defaults.headers),
+    };
+    let hosts = hosts(cx, &written.hosts);
+    let methods = methods(cx, written.methods.as_ref(), written.span());
+    let response_timeout: Option<Duration> = written.response_timeout.as_ref().map(|period| cx.timeout(period));
+    let pool = pool(cx, written, defaults.pools);
+    let path = cx.required(written.path.as_ref(), written.span(), "path", "/orders/{id}");
+    let path = path.filter(|path| check_path(cx, path))?;
+    Some(Route {
+        name: Arc::from(name),
+        hosts,
+        path: path.as_str().into(),
+        methods,
+        // Without its pool the route still shows whether it conflicts; no snapshot is made of it.
+        action: Action::Forward(pool.unwrap_or(PoolId(0))),
+        exempt: written.exempt,
+        scopes: rule,
+        headers,
+        max_body: written.max_body.as_ref().map_or(defaults.max_body, |limit| bytes(**limit)),
+        response_timeout,
+        authorization: match written.authorization {
+            AuthorizationAction::Keep => ForwardAuthorization::Keep,
+            AuthorizationAction::Strip => ForwardAuthorization::Strip,
+        },
+    })
+}
+
+fn refuse_checks(cx: &mut Context<'_>, written: &raw::Route) {
+    let message = "an exempt route checks nothing";
+    let hint = "remove this, or exempt";
+    if !written.scopes.all.is_empty() || !written.scopes.any.is_empty() {
+        cx.mistake_hint(written.scopes.span(), message, hint);
+    }
+    if let Some(headers) = &written.headers {
+        cx.mistake_hint(headers.span(), message, hint);
+    }
+}
+
+fn own_headers(cx: &mut Context<'_>, own: &Headers, defaults: &Defaults<'_>) -> Arc<HeaderRules> {
+    headers::refuse_names(cx, own);
+    let mode = if own.mode.is_some() { headers::mode(own) } else { defaults.mode };
+    let mut rules = HeaderRules::of(mode);
+    defaults.changes.apply(&mut rules);
+    Changes::compile(cx, own).apply(&mut rules);
+    Arc::new(rules)
+}
+
+fn pool(cx: &mut Context<'_>, written: &raw::Table<raw::Route>, pools: &PoolNames<'_>) -> Option<PoolId> {
+    let name = cx.required(written.upstream.as_ref(), written.span(), "upstream", "orders")?;
+    let pool = pools.find(name);
+    if pool.is_none() && pools.is_complete() {
+        let guess = did_you_mean(name, pools.all()).or_else(|| {
+            let all: Vec<&str> = pools.all().take(5).collect();
+            Some(format!("there is {}", listed(&all)))
+        });
+        cx.mistake_guess(name.span(), format!("no upstream is named {:?}", &**name), guess);
+    }
+    pool
+}
+
+fn hosts(cx: &mut Context<'_>, written: &[At<String>]) -> Vec<Box<str>> {
+    let mut hosts: Vec<Box<str>> = Vec::with_capacity(written.len());
+    for text in written {
+        let host: Box<str> = text.to_ascii_lowercase().into();
+        let name = host.strip_prefix("*.").unwrap_or(&host);
+        if !name.is_ascii() {
+            let message = format!("{:?} is not ASCII", &**text);
+            cx.mistake_hint(text.span(), message, "write the name as DNS has it (xn--..)");
+        } else if !target::is_host(name.as_bytes()) || name.starts_with('.') {
+            let hint = "write a name like \"shop.example.com\" or \"*.example.com\"";
+            cx.mistake_hint(text.span(), format!("{:?} is not a host", &**text), hint);
+        } else if target::host_name(name) != name {
+            cx.mistake_hint(text.span(), format!("{:?} has a port", &**text), "leave the port out");
+        } else if hosts.contains(&host) {
+            cx.mistake(text.span(), format!("{:?} is listed twice", &**text));
+        } else {
+            hosts.push(host);
+        }
+    }
+    hosts
+}
+
+fn methods(cx: &mut Context<'_>, written: Option<&At<Vec<At<String>>>>, route: Range<usize>) -> MethodSet {
+    let Some(written) = written else { return MethodSet::ALL };
+    if written.is_empty() && !cx.is_touched(route, "methods") {
+        cx.mistake_hint(written.span(), "the route takes no method", "leave the key out to take all");
+    }
+    let mut methods = MethodSet::NONE;
+    for text in written.iter() {
+        match Verb::named(text) {
+            Some(verb) => methods = methods.with(verb),
+            None => {
+                let names = Verb::ALL.map(Verb::as_str);
+                let guess = did_you_mean(text, names);
+                let guess = guess.unwrap_or_else(|| format!("there is {}", listed(&names)));
+                cx.mistake_hint(text.span(), format!("{:?} is not a method this gateway forwards", &**text), guess);
+            }
+        }
+    }
+    methods
+}
+
+/// Whether a path pattern can match calls, and no others than it seems to.
+fn check_path(cx: &mut Context<'_>, path: &At<String>) -> bool {
+    let (message, hint) = match unmatchable(path) {
+        Some(found) => found,
+        None => return true,
+    };
+    cx.mistake_guess(path.span(), format!("{:?} {message}", &**path), hint);
+    false
+}
+
+fn unmatchable(path: &str) -> Option<(&'static str, Option<String>)> {
+    let foreign = |char: char| char.is_control() || char == ' ' || !char.is_ascii();
+    if !path.starts_with('/') {
+        return Some(("does not start with \"/\"", Some(format!("write {:?}", format!("/{path}")))));
+    }
+    if path == SESSION_PATH {
+        return Some(("is the session endpoint, which is always there", Some("see [sessions]".to_owned())));
+    }
+    if path.contains(foreign) {
+        return Some(("has characters that no path has", Some("write them percent-encoded, like %20".to_owned())));
+    }
+    if path.contains(['?', '#']) {
+        return Some(("has a query or fragment", Some("routes match the path only".to_owned())));
+    }
+    if path.split('/').any(|segment| segment.starts_with(':')) {
+        return Some(("has a literal \":\"", Some("write parameters as {id}".to_owned())));
+    }
+    if path.split('/').any(|segment| matches!(segment, "*" | "**")) {
+        return Some(("has a literal \"*\"", Some("write {*rest} for all that follows".to_owned())));
+    }
+    match target::canonical(path) {
+        Ok(canonical) if canonical == path => None,
+        Ok(canonical) => Some(("is not in canonical form", Some(format!("write {canonical:?}")))),
+        Err(_) => Some((
+            "can match no call: dot segments, backslashes, %2F, %5C, %00 and broken escapes are refused before",
+            None,
+        )),
+    }
+}
+
+fn bytes(limit: BodyLimit) -> Option<u64> {
+    limit.0.map(|size| size.0)
+}

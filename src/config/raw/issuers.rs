@@ -1,0 +1,173 @@
+//! Authorization servers and their keys.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::place::{At, Table};
+use super::values::Period;
+
+/// An authorization server whose tokens are accepted.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Issuer {
+    /// Its name in metrics and logs: letters, digits, `.`, `_`, `-`.
+    #[schemars(extend("x-required" = true))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<At<String>>,
+    /// The `iss` claim of its tokens. Default: any or none is accepted; at most one issuer may leave it out.
+    /// Example: `"https://login.example.com/"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<At<String>>,
+    /// Audiences of which the `aud` claim must name one. Default: `aud` is not looked at.
+    pub audiences: Vec<At<String>>,
+    /// How far clocks may differ, for `exp` and `nbf`: 0 s to 300 s.
+    pub leeway: At<Period>,
+    /// Claims that name the client, in the order they are tried.
+    #[schemars(length(min = 1))]
+    pub client_claims: At<Vec<ClientClaimName>>,
+    /// Whether a `sid` claim binds a token to the one session it names.
+    pub sid_claim: bool,
+    /// Its verification keys. At least one.
+    #[schemars(length(min = 1), extend("x-required" = true))]
+    pub keys: Vec<Table<Key>>,
+}
+
+impl Default for Issuer {
+    fn default() -> Self {
+        use ClientClaimName::{Appid, Azp, Cid, ClientId};
+        Self {
+            name: None,
+            issuer: None,
+            audiences: Vec::new(),
+            leeway: Period::secs(30).into(),
+            client_claims: vec![ClientId, Azp, Cid, Appid].into(),
+            sid_claim: true,
+            keys: Vec::new(),
+        }
+    }
+}
+
+/// A claim that can name the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientClaimName {
+    /// RFC 9068.
+    ClientId,
+    /// OpenID Connect.
+    Azp,
+    /// Okta.
+    Cid,
+    /// Microsoft.
+    Appid,
+}
+
+/// A verification key: exactly one of `secret`, `pem` and `jwks`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Key {
+    /// An HMAC secret of at least 32 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<At<SecretRef>>,
+    /// A public key in PEM: RSA, EC P-256 or P-384, or Ed25519.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pem: Option<At<SecretRef>>,
+    /// A JSON Web Key Set (RFC 7517).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<At<SecretRef>>,
+    /// The `kid` of the key; a token that names another `kid` is not checked with it. Not with `jwks`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kid: Option<At<String>>,
+    /// Signature algorithms the key may verify. Default: HS256 for a secret, RS256 for RSA, the one of its curve for EC
+    /// and Ed25519. Not with `jwks`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithms: Option<At<Vec<SignatureAlgorithm>>>,
+}
+
+/// A signature algorithm (RFC 7518 section 3.1, RFC 8037).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "the names are those of the RFC")]
+pub enum SignatureAlgorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+/// Where a secret is read from when the configuration is loaded. One line end at its end does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretRef {
+    /// A file.
+    File(String),
+    /// An environment variable.
+    Env(String),
+}
+
+/// The way a reference is written. An enum with a table per variant would take `{ file = .. }` too, but says less about
+/// what is wrong.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// Path of a file that holds the secret and nothing else.
+    file: Option<String>,
+    /// Name of an environment variable that holds the secret.
+    env: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reference;
+
+        const HOW: &str = "write { file = \"path\" } or { env = \"NAME\" }";
+
+        impl<'de> Visitor<'de> for Reference {
+            type Value = SecretRef;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table with `file` or `env`")
+            }
+
+            // Someone may write the secret itself: it must not come back in a message.
+            fn visit_str<E: Error>(self, _: &str) -> Result<SecretRef, E> {
+                Err(E::custom(format_args!("secrets do not stand in this file; {HOW}")))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretRef, A::Error> {
+                match Written::deserialize(MapAccessDeserializer::new(map))? {
+                    Written { file: Some(file), env: None } => Ok(SecretRef::File(file)),
+                    Written { file: None, env: Some(env) } => Ok(SecretRef::Env(env)),
+                    Written { .. } => Err(A::Error::custom(format_args!("exactly one place is needed; {HOW}"))),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Reference)
+    }
+}
+
+impl JsonSchema for SecretRef {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretRef".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Written::json_schema(generator);
+        schema.insert("description".into(), "Where a secret is read from: exactly one of `file` and `env`.".into());
+        schema.insert("minProperties".into(), 1.into());
+        schema.insert("maxProperties".into(), 1.into());
+        schema
+    }
+}

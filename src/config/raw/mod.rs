@@ -1,0 +1,68 @@
+//! The file as written. Every field is documented here, once: the JSON Schema, editors and the reference show these
+//! texts, and `Default` is the one place of each default.
+//!
+//! Reading a file checks its shape only: keys, types, the spelling of words. What a value means, alone and beside
+//! others, is for `compile` to judge; so most fields are wrapped in [`At`], which knows their place.
+
+mod headers;
+mod issuers;
+mod place;
+mod routes;
+mod server;
+mod values;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
+pub use issuers::{ClientClaimName, Issuer, Key, SecretRef, SignatureAlgorithm};
+pub use place::{At, Table};
+pub use routes::{AuthorizationAction, HostAction, Route, ScopeList, Upstream};
+pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server, Tls};
+pub use server::{LogFormatName, SessionIdForm, Sessions, Tombstone};
+pub use values::{BodyLimit, Period, Size};
+
+/// The version of the file format that this program reads.
+pub const VERSION: i64 = 1;
+
+/// Configuration of sessiongate, a session-enforcing API gateway.
+///
+/// Durations are text with a unit (`"30s"`, `"5m"`, `"1h30m"`), sizes are text with a unit (`"64KiB"`, `"10MiB"`) or a
+/// number of bytes. Secrets are never written here; they come from a file or an environment variable. Relative file
+/// paths start at the folder of this file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "sessiongate configuration")]
+pub struct File {
+    /// Version of the file format. Always 1.
+    #[schemars(range(min = 1, max = 1), extend("x-required" = true))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<At<i64>>,
+    /// The process: workers, trusted proxies, drain.
+    pub server: Table<Server>,
+    /// Where calls come in. At least one.
+    #[schemars(length(min = 1), extend("x-required" = true))]
+    pub listeners: Vec<Table<Listener>>,
+    /// The operator's own listener: health, metrics, sessions. Without this table there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Table<Admin>>,
+    /// Limits of connections and messages.
+    pub limits: Table<Limits>,
+    /// Sessions: how long they live, and what opening one demands.
+    pub sessions: Table<Sessions>,
+    /// Rules of the six required header fields, for all routes.
+    pub headers: Table<Headers>,
+    /// Authorization servers whose tokens are accepted. At least one.
+    #[schemars(length(min = 1), extend("x-required" = true))]
+    pub issuers: Vec<Table<Issuer>>,
+    /// Pools of servers that calls are forwarded to. At least one.
+    #[schemars(length(min = 1), extend("x-required" = true))]
+    pub upstreams: Vec<Table<Upstream>>,
+    /// Which call goes where, and what it must show. At least one; `/session` is always there and is not listed.
+    #[schemars(length(min = 1), extend("x-required" = true))]
+    pub routes: Vec<Table<Route>>,
+    /// How refusals are shown.
+    pub errors: Table<Errors>,
+    /// The access log and the form of log lines.
+    pub logs: Table<Logs>,
+}

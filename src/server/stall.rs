@@ -1,0 +1,114 @@
+//! Ends HTTP/2 streams whose client takes nothing (CVE-2019-9511, CVE-2019-9517).
+//!
+//! A client that keeps its window shut, or opens it byte by byte, holds the answer and with it an upstream connection,
+//! while its connection looks healthy and answers pings. hyper spawns a task per stream; [`Streams`] wraps these tasks and
+//! drops one whose client let the last part of an answer lie for the whole write time-out. Dropping it resets the stream.
+//!
+//! The bound is on a whole part: a client must take what the front gave at once, up to 64 KiB, in that time.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body::{Body, Frame, SizeHint};
+use hyper::rt::Executor;
+use pin_project_lite::pin_project;
+
+use crate::timer::{Deadline, Timer};
+
+thread_local! {
+    /// What the body of an answer said when it was polled last, for the task around it. Both happen within one poll, and
+    /// such polls do not nest.
+    static SAID: Cell<Said> = const { Cell::new(Said::Nothing) };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// It was not polled.
+    Nothing,
+    /// A part for the client.
+    Part,
+    /// That it waits for the front, or has ended.
+    Wait,
+}
+
+/// Spawns the tasks of streams.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    pub(super) timer: Timer,
+    pub(super) allowed: Duration,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, task: F) {
+        tokio::spawn(Task { task: Some(task), deadline: self.timer.deadline(), allowed: self.allowed });
+    }
+}
+
+pin_project! {
+    struct Task<F> {
+        #[pin]
+        task: Option<F>,
+        deadline: Deadline,
+        allowed: Duration,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Task<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let Some(task) = this.task.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        SAID.set(Said::Nothing);
+        if task.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        match SAID.get() {
+            Said::Nothing => {}
+            Said::Part => this.deadline.reset(*this.allowed),
+            Said::Wait => this.deadline.clear(),
+        }
+        if this.deadline.poll_elapsed(cx).is_ready() {
+            this.task.set(None);
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+pin_project! {
+    /// The body of an answer, which tells the task around it what it does, and keeps `guard` as long as it lives.
+    pub(super) struct Told<B, G> {
+        #[pin]
+        body: B,
+        guard: G,
+    }
+}
+
+impl<B, G> Told<B, G> {
+    pub(super) const fn new(body: B, guard: G) -> Self {
+        Self { body, guard }
+    }
+}
+
+impl<B: Body, G> Body for Told<B, G> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = self.project().body.poll_frame(cx);
+        SAID.set(if matches!(frame, Poll::Ready(Some(Ok(_)))) { Said::Part } else { Said::Wait });
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
