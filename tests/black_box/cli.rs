@@ -14,7 +14,12 @@ fn help_and_version_are_there_and_a_wrong_flag_is_code_2() {
     for command in ["serve", "check", "demo", "token", "routes", "explain", "schema"] {
         assert!(help.contains(command), "{command} in {help}");
     }
-    for args in [&["--nonsense"][..], &["srve"], &["serve", "--listen", "nonsense", "--upstream", "http://127.0.0.1:9"], &["serve"]] {
+    for args in [
+        &["--nonsense"][..],
+        &["srve"],
+        &["serve", "--listen", "nonsense", "--upstream", "http://127.0.0.1:9"],
+        &["serve"],
+    ] {
         let done = finish(binary().args(args));
         assert_eq!(done.code, Some(2), "{args:?}: {done:?}");
         assert!(!done.stderr.is_empty() && !done.stderr.contains("panicked"), "{done:?}");
@@ -31,7 +36,15 @@ fn a_port_that_is_taken_is_named_with_code_1() {
         let done = match flag {
             "--listen" => {
                 let secret = setup.dir().join("secret").display().to_string();
-                finish(binary().args(["serve", "--listen", &address, "--upstream", &origin.url(), "--hs256-secret-file", &secret]))
+                finish(binary().args([
+                    "serve",
+                    "--listen",
+                    &address,
+                    "--upstream",
+                    &origin.url(),
+                    "--hs256-secret-file",
+                    &secret,
+                ]))
             }
             _ => setup.args(&[flag, &address]).run(),
         };
@@ -46,7 +59,15 @@ fn a_port_that_another_gate_has_is_taken_too() {
     let first = Gate::file_less(&origin.url());
     let address = first.address().to_string();
     let secret = first.path("secret").display().to_string();
-    let done = finish(binary().args(["serve", "--listen", &address, "--upstream", &origin.url(), "--hs256-secret-file", &secret]));
+    let done = finish(binary().args([
+        "serve",
+        "--listen",
+        &address,
+        "--upstream",
+        &origin.url(),
+        "--hs256-secret-file",
+        &secret,
+    ]));
     assert_eq!(done.code, Some(1), "SO_REUSEPORT is for the workers of one process: {done:?}");
     assert!(done.stderr.contains(&address), "{done:?}");
     first.send(&first.open().get("/orders")).assert_status(200);
@@ -103,7 +124,11 @@ fn the_token_command_makes_tokens_the_gate_takes() {
     let done = finish(binary().args(["token", "--hs256-secret-file", &secret, "--client-id", CLIENT]));
     assert_eq!(done.code, Some(0), "{done:?}");
     let token = done.stdout.trim();
-    assert_eq!((token.lines().count(), token.split('.').count()), (1, 3), "the token alone, to be used in $(..): {done:?}");
+    assert_eq!(
+        (token.lines().count(), token.split('.').count()),
+        (1, 3),
+        "the token alone, to be used in $(..): {done:?}"
+    );
     let opened = gate.send(&Session::opening(token, CLIENT));
     opened.assert_status(201);
 }
@@ -145,7 +170,20 @@ fn the_schema_is_json_schema_and_names_the_sections() {
     assert_eq!(done.code, Some(0), "{done:?}");
     let schema: serde_json::Value = serde_json::from_str(&done.stdout).expect("JSON");
     assert!(schema["$schema"].as_str().is_some_and(|text| text.contains("json-schema.org")), "{schema}");
-    for name in ["version", "server", "listeners", "admin", "limits", "sessions", "headers", "issuers", "upstreams", "routes", "errors", "logs"] {
+    for name in [
+        "version",
+        "server",
+        "listeners",
+        "admin",
+        "limits",
+        "sessions",
+        "headers",
+        "issuers",
+        "upstreams",
+        "routes",
+        "errors",
+        "logs",
+    ] {
         assert!(schema["properties"][name].is_object(), "{name}");
     }
 }

@@ -200,7 +200,9 @@ fn the_host_is_one_and_valid() {
     let session = gate.open();
 
     gate.send(&session.get("/orders").without("host")).assert_refused("request-malformed");
-    for host in ["user@shop.test", "shop.test:port", "shop test", "shop.test:123456", "[::1", "a/b", "\u{e9}.test", ":80"] {
+    for host in
+        ["user@shop.test", "shop.test:port", "shop test", "shop.test:123456", "[::1", "a/b", "\u{e9}.test", ":80"]
+    {
         let reply = gate.send(&session.get("/orders").set("host", host));
         assert_eq!(reply.status, 400, "{host}: {}", reply.text());
         reply.assert_refused("request-malformed");

@@ -311,10 +311,9 @@ fn a_101_that_nobody_asked_for_opens_nothing() {
 #[test]
 fn an_upstreams_double_framing_cuts_nothing_and_splits_nothing() {
     let (chunked, forged) = ("5\r\nhello\r\n0\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged");
-    for framing in [
-        "content-length: 3\r\ntransfer-encoding: chunked\r\n",
-        "transfer-encoding: chunked\r\ncontent-length: 100\r\n",
-    ] {
+    for framing in
+        ["content-length: 3\r\ntransfer-encoding: chunked\r\n", "transfer-encoding: chunked\r\ncontent-length: 100\r\n"]
+    {
         let answer = format!("HTTP/1.1 200 OK\r\n{framing}\r\n{chunked}");
         let origin = Origin::answering(move |_, line| {
             line.send(&answer);

@@ -28,7 +28,9 @@ impl Http2 {
         let (sender, connection) = runtime.block_on(async {
             let socket = TcpStream::connect(address).await.expect("the gate accepts");
             let (sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.expect("HTTP/2");
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
+                    .await
+                    .expect("HTTP/2");
             (sender, tokio::spawn(connection))
         });
         Self { runtime, sender, connection, scheme: "http" }
@@ -44,7 +46,9 @@ impl Http2 {
             let stream = connector.connect(name, socket).await.expect("a handshake");
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
             let (sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                    .await
+                    .expect("HTTP/2");
             (sender, tokio::spawn(connection))
         });
         Self { runtime, sender, connection, scheme: "https" }

@@ -117,7 +117,8 @@ pub fn violations(problem: &Value) -> Vec<(String, String)> {
     let all = problem["violations"].as_array().unwrap_or_else(|| panic!("no violations in {problem}"));
     all.iter()
         .map(|violation| {
-            let text = |name: &str| violation[name].as_str().unwrap_or_else(|| panic!("{name} in {violation}")).to_owned();
+            let text =
+                |name: &str| violation[name].as_str().unwrap_or_else(|| panic!("{name} in {violation}")).to_owned();
             (text("field"), text("code"))
         })
         .collect()
