@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    CLIENT, Call, Config, Gate, OTHER_CLIENT, Origin, Reply, Session, Setup, eventually, token_with,
-};
+use crate::harness::{CLIENT, Call, Config, Gate, OTHER_CLIENT, Origin, Reply, Session, Setup, eventually, token_with};
 
 const ADMIN_TOKEN: &str = "the-admin-token-of-the-tests-0123456789";
 
@@ -78,7 +76,13 @@ fn without_a_token_nothing_more_is_open() {
 fn with_a_token_only_its_bearer_gets_in() {
     let origin = Origin::start();
     let gate = administered(&origin);
-    for value in ["", "Bearer x", &format!("Bearer {ADMIN_TOKEN}x"), &format!("Bearer {}", &ADMIN_TOKEN[1..]), &format!("Basic {ADMIN_TOKEN}")] {
+    for value in [
+        "",
+        "Bearer x",
+        &format!("Bearer {ADMIN_TOKEN}x"),
+        &format!("Bearer {}", &ADMIN_TOKEN[1..]),
+        &format!("Basic {ADMIN_TOKEN}"),
+    ] {
         let mut call = Call::new("GET", "/sessions");
         if !value.is_empty() {
             call = call.field("authorization", value);
@@ -209,15 +213,20 @@ fn metrics_are_valid_prometheus_text() {
     gate.send(&Call::new("GET", "/orders")).assert_refused("credentials-missing");
     let metrics = gate.metrics();
 
-    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let promtool =
+        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut promtool = promtool.expect("promtool (tests/run installs it: apt-get install prometheus)");
-    std::io::Write::write_all(&mut promtool.stdin.take().expect("stdin is piped"), metrics.as_bytes()).expect("it reads");
+    std::io::Write::write_all(&mut promtool.stdin.take().expect("stdin is piped"), metrics.as_bytes())
+        .expect("it reads");
     let done = promtool.wait_with_output().expect("it ends");
     assert!(done.status.success() && done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
     for name in ["process_resident_memory_bytes", "sessiongate_sessions_live 1", "sessiongate_calls_total{"] {
         assert!(metrics.contains(name), "{name} in {metrics}");
     }
-    assert!(metrics.lines().any(|line| line.contains("code=\"credentials-missing\"") && line.ends_with(" 1")), "{metrics}");
+    assert!(
+        metrics.lines().any(|line| line.contains("code=\"credentials-missing\"") && line.ends_with(" 1")),
+        "{metrics}"
+    );
 }
 
 #[test]
@@ -244,7 +253,15 @@ fn no_series_ever_carries_what_a_request_brought() {
     let after = series(&metrics);
     assert!(after.difference(&before).count() < 60, "{:?}", after.difference(&before).collect::<Vec<_>>());
     let lower = metrics.to_lowercase();
-    for word in ["secret-path", "secretmethod", "secret-client", "758fc320", &session.id, &session.token, &CLIENT.to_lowercase()] {
+    for word in [
+        "secret-path",
+        "secretmethod",
+        "secret-client",
+        "758fc320",
+        &session.id,
+        &session.token,
+        &CLIENT.to_lowercase(),
+    ] {
         assert!(!lower.contains(word), "{word} in {metrics}");
     }
 }
@@ -262,7 +279,9 @@ fn failures_of_an_upstream_are_told_apart() {
     let metrics = gate.metrics();
     for code in ["upstream-failed", "upstream-timeout"] {
         let counted = metrics.lines().any(|line| {
-            line.starts_with("sessiongate_calls_total") && line.contains(&format!("code=\"{code}\"")) && line.ends_with(" 1")
+            line.starts_with("sessiongate_calls_total")
+                && line.contains(&format!("code=\"{code}\""))
+                && line.ends_with(" 1")
         });
         assert!(counted, "{code} in {metrics}");
     }

@@ -74,7 +74,7 @@ fn a_file_of_another_version_or_of_none_is_refused() {
         (good.replace("version = 1", "version = 2"), "version"),
         (good.replace("version = 1", ""), "version"),
         (String::new(), "version"),
-        ("nonsense".to_owned(), "nonsense"),
+        ("nonsense".to_owned(), "sessiongate.toml:1:"),
         ("\u{0}\u{1}".to_owned(), "sessiongate.toml"),
     ] {
         let done = check(&broken);
@@ -132,7 +132,9 @@ fn watched(origin: &Origin, change: impl Fn(Config) -> Config) -> (Gate, impl Fn
 
 fn reloads(gate: &Gate, result: &str) -> f64 {
     let metrics = gate.metrics();
-    let line = metrics.lines().find(|line| line.starts_with(&format!("sessiongate_config_reloads_total{{result=\"{result}\"}}")));
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with(&format!("sessiongate_config_reloads_total{{result=\"{result}\"}}")));
     line.and_then(|line| line.rsplit(' ').next()).and_then(|text| text.parse().ok()).unwrap_or(0.0)
 }
 
@@ -144,7 +146,8 @@ fn a_reload_changes_the_rules_and_keeps_sessions_and_connections() {
     let mut raw = gate.connect();
     raw.exchange(&session.get("/orders")).assert_status(200);
 
-    let narrower = config("5m").route("name = \"orders\"\npath = \"/orders\"\nmethods = [\"GET\"]\nupstream = \"shop\"");
+    let narrower =
+        config("5m").route("name = \"orders\"\npath = \"/orders\"\nmethods = [\"GET\"]\nupstream = \"shop\"");
     gate.write_config(&narrower);
     gate.signal(Signal::HUP);
     eventually("the reload", || raw.exchange(&session.get("/other")).status == 404);
@@ -226,7 +229,8 @@ fn a_rotated_secret_is_taken_and_the_old_one_ends() {
     eventually("the reload", || reloads(&gate, "accepted") == 1.0);
 
     let payload = crate::harness::claims().to_string();
-    let fresh = crate::harness::sign_with(r#"{"alg":"HS256"}"#, &payload, aws_lc_rs::hmac::HMAC_SHA256, second.as_bytes());
+    let fresh =
+        crate::harness::sign_with(r#"{"alg":"HS256"}"#, &payload, aws_lc_rs::hmac::HMAC_SHA256, second.as_bytes());
     gate.send(&session.with_token(&fresh).get("/orders")).assert_status(200);
     gate.send(&session.get("/orders")).assert_refused("token-invalid");
 }

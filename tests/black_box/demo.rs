@@ -20,7 +20,8 @@ fn the_walk_shows_the_whole_flow_and_the_refusals_and_ends_with_code_0() {
 
 #[test]
 fn the_demo_prints_lines_that_work_when_they_are_pasted() {
-    let mut demo = binary().arg("demo").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary starts");
+    let mut demo =
+        binary().arg("demo").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary starts");
     let output = BufReader::new(demo.stdout.take().expect("stdout is piped"));
     let (send, lines) = std::sync::mpsc::channel();
     std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| _ = send.send(line)));

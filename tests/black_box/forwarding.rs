@@ -199,9 +199,8 @@ fn authorization_can_be_kept_from_an_upstream() {
 
 #[test]
 fn an_upstreams_error_passes_untouched() {
-    let (origin, gate, session) = answering(
-        b"HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 4\r\ncontent-type: text/plain\r\n\r\nbusy",
-    );
+    let (origin, gate, session) =
+        answering(b"HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 4\r\ncontent-type: text/plain\r\n\r\nbusy");
     let reply = gate.send(&session.post("/orders", "{}"));
     reply.assert_status(503);
     assert_eq!((reply.field("retry-after"), reply.text().as_str()), (Some("7"), "busy"));

@@ -70,10 +70,16 @@ fn all_violations_come_in_one_answer_and_in_order() {
         ("accept", "missing"),
     ];
     expect(&gate, &bare, "credentials-missing", &all);
-    expect(&gate, &bare.clone().field("authorization", &format!("Bearer {}", session.token)), "header-missing", &all[1..]);
+    expect(
+        &gate,
+        &bare.clone().field("authorization", &format!("Bearer {}", session.token)),
+        "header-missing",
+        &all[1..],
+    );
     let without_media = session.post("/orders", "{}").without("content-type").without("accept");
     expect(&gate, &without_media, "media-type-unsupported", &all[4..]);
-    let mixed = session.post("/orders", "{}").set("client-id", "b ad").set("session-id", "x").set("accept", "text/html");
+    let mixed =
+        session.post("/orders", "{}").set("client-id", "b ad").set("session-id", "x").set("accept", "text/html");
     expect(
         &gate,
         &mixed,
@@ -219,11 +225,13 @@ fn fields_can_be_renamed() {
         .section("headers.client-id", "name = \"x-app\"");
     let gate = Gate::configured(&config);
 
-    let opened = gate.send(&Session::opening(&token_with(json!({})), CLIENT).without("client-id").field("x-app", CLIENT));
+    let opened =
+        gate.send(&Session::opening(&token_with(json!({})), CLIENT).without("client-id").field("x-app", CLIENT));
     opened.assert_status(201);
     let id = opened.field("x-session").expect("the id under its new name").to_owned();
     let call = Session { token: token_with(json!({})), client: CLIENT.into(), id: id.clone() }.get("/orders");
-    let renamed = call.clone().without("client-id").without("session-id").field("x-app", CLIENT).field("x-session", &id);
+    let renamed =
+        call.clone().without("client-id").without("session-id").field("x-app", CLIENT).field("x-session", &id);
 
     gate.send(&renamed).assert_status(200);
     assert_eq!((origin.last().field("x-session"), origin.last().field("x-app")), (Some(id.as_str()), Some(CLIENT)));

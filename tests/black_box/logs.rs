@@ -74,7 +74,9 @@ fn refused_calls_have_the_same_fields_as_admitted_ones() {
 
     let lines = gate.access_log(4);
     let refused = lines.last().expect("a line");
-    for name in ["time", "request_id", "correlation_id", "method", "route", "client", "session", "code", "status", "total_us"] {
+    for name in
+        ["time", "request_id", "correlation_id", "method", "route", "client", "session", "code", "status", "total_us"]
+    {
         assert!(!refused[name].is_null() && !lines[1][name].is_null(), "{name} in {refused} and {}", lines[1]);
     }
     assert_eq!(refused["session"], lines[1]["session"]);
@@ -96,7 +98,8 @@ fn a_log_line_cannot_be_forged() {
 #[test]
 fn the_log_can_be_off_or_go_to_a_file() {
     let origin = Origin::start();
-    let config = |access: &str| Config::new(&origin.url()).section("logs", &format!("access = \"{access}\"\nformat = \"json\""));
+    let config =
+        |access: &str| Config::new(&origin.url()).section("logs", &format!("access = \"{access}\"\nformat = \"json\""));
     let off = Gate::configured(&config("off"));
     let session = off.open();
     off.send(&session.get("/orders")).assert_status(200);
@@ -113,7 +116,8 @@ fn the_log_can_be_off_or_go_to_a_file() {
 #[test]
 fn session_ids_are_shown_only_where_the_operator_asked_for_them() {
     let origin = Origin::start();
-    let config = Config::new(&origin.url()).section("logs", "access = \"{dir}/access.log\"\nformat = \"json\"\nsession_id = \"clear\"");
+    let config = Config::new(&origin.url())
+        .section("logs", "access = \"{dir}/access.log\"\nformat = \"json\"\nsession_id = \"clear\"");
     let gate = Gate::configured(&config);
     let session = gate.open();
     gate.send(&session.get("/orders")).assert_status(200);
@@ -126,12 +130,13 @@ fn session_ids_are_shown_only_where_the_operator_asked_for_them() {
 fn a_reader_that_stalls_does_not_hold_up_calls() {
     // The harness reads standard output; a FIFO that nobody reads does not.
     let origin = Origin::start();
-    let setup = Setup::file_less(&origin.url());
+    let config = Config::new(&origin.url()).section("logs", "access = \"{dir}/log.fifo\"\nformat = \"json\"");
+    let setup = Setup::configured(&config);
     let fifo = setup.dir().join("log.fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
     assert!(made.success());
     let reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).expect("both ends");
-    let gate = setup.args(&["--access-log", &fifo.display().to_string()]).start();
+    let gate = setup.start();
     let session = gate.open();
     let mut raw = gate.connect();
     for _ in 0..500 {

@@ -139,8 +139,7 @@ fn the_same_idempotency_key_and_payload_open_one_session() {
     let (other_subject, replayed) = id(&keyed(&token_with(json!({"sub": "buyer-2"}))));
     assert!(other_subject != first && !replayed, "another subject's key is another key");
 
-    let other_payload =
-        keyed(&token()).field("content-type", "application/json").body(r#"{"channel":"phone"}"#);
+    let other_payload = keyed(&token()).field("content-type", "application/json").body(r#"{"channel":"phone"}"#);
     gate.send(&other_payload).assert_refused("idempotency-key-reused");
     let repeated = keyed(&token()).field("idempotency-key", "order-4711");
     gate.send(&repeated).assert_refused("header-repeated");
@@ -177,8 +176,11 @@ fn only_the_exact_path_opens_sessions() {
     let origin = Origin::start();
     let gate = Gate::file_less(&origin.url());
 
-    for target in ["/session/", "//session", "/SESSION", "/Session", "/session;a=1", "/sessions", "/session/x", "/session%20"] {
-        let problem = gate.send(&Session::opening(&token(), CLIENT).to("POST", target)).assert_refused("header-missing");
+    for target in
+        ["/session/", "//session", "/SESSION", "/Session", "/session;a=1", "/sessions", "/session/x", "/session%20"]
+    {
+        let problem =
+            gate.send(&Session::opening(&token(), CLIENT).to("POST", target)).assert_refused("header-missing");
         assert_eq!(violations(&problem), [("session-id".to_owned(), "missing".to_owned())], "{target}");
     }
     for target in [

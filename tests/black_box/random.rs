@@ -41,7 +41,8 @@ fn line(session: &Session) -> impl Strategy<Value = Vec<u8>> + use<> {
 }
 
 fn request(session: &Session) -> impl Strategy<Value = Vec<u8>> + use<> {
-    let method = prop_oneof![6 => "GET|POST|PUT|DELETE|HEAD|OPTIONS|PATCH", 1 => "TRACE|CONNECT|PURGE", 1 => "[ -~]{0,8}"];
+    let method =
+        prop_oneof![6 => "GET|POST|PUT|DELETE|HEAD|OPTIONS|PATCH", 1 => "TRACE|CONNECT|PURGE", 1 => "[ -~]{0,8}"];
     let target = prop_oneof![
         4 => "/[a-z/]{0,12}",
         2 => "/session",
@@ -50,22 +51,25 @@ fn request(session: &Session) -> impl Strategy<Value = Vec<u8>> + use<> {
         1 => "[^\r\n]{0,12}",
     ];
     let version = prop_oneof![12 => "HTTP/1\\.1", 1 => "HTTP/1\\.0", 1 => "[ -~]{0,8}"];
-    let proof = format!("authorization: Bearer {}\r\nclient-id: {CLIENT}\r\nsession-id: {}\r\n", session.token, session.id);
+    let proof =
+        format!("authorization: Bearer {}\r\nclient-id: {CLIENT}\r\nsession-id: {}\r\n", session.token, session.id);
     let lines = proptest::collection::vec(line(session), 0..8);
     let body = prop_oneof![4 => Just(Vec::new()), 1 => Just(b"hello".to_vec()), 1 => proptest::collection::vec(any::<u8>(), 0..60)];
-    (method, target, version, any::<bool>(), lines, body).prop_map(move |(method, target, version, proven, lines, body)| {
-        let mut bytes = format!("{method} {target} {version}\r\nhost: shop.test\r\n").into_bytes();
-        if proven {
-            bytes.extend_from_slice(proof.as_bytes());
-        }
-        for line in lines {
-            bytes.extend_from_slice(&line);
+    (method, target, version, any::<bool>(), lines, body).prop_map(
+        move |(method, target, version, proven, lines, body)| {
+            let mut bytes = format!("{method} {target} {version}\r\nhost: shop.test\r\n").into_bytes();
+            if proven {
+                bytes.extend_from_slice(proof.as_bytes());
+            }
+            for line in lines {
+                bytes.extend_from_slice(&line);
+                bytes.extend_from_slice(b"\r\n");
+            }
             bytes.extend_from_slice(b"\r\n");
-        }
-        bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(&body);
-        bytes
-    })
+            bytes.extend_from_slice(&body);
+            bytes
+        },
+    )
 }
 
 #[test]

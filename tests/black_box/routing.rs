@@ -176,14 +176,7 @@ fn targets_in_other_forms_are_read_strictly() {
     assert_eq!(origin.last().target, "/orders?a=1");
     assert_eq!(origin.last().field("host").map(str::to_owned), Some("shop.test".to_owned()));
     let before = origin.calls();
-    for target in [
-        "http://other.test/orders",
-        "http://user@shop.test/orders",
-        "orders",
-        "*",
-        "shop.test:80",
-        "?a=1",
-    ] {
+    for target in ["http://other.test/orders", "http://user@shop.test/orders", "orders", "*", "shop.test:80", "?a=1"] {
         let reply = gate.send(&session.get(target));
         assert_eq!(reply.status, 400, "{target}: {}", reply.text());
         reply.assert_refused("request-malformed");
@@ -199,7 +192,9 @@ fn the_host_is_one_and_valid() {
     let session = gate.open();
 
     gate.send(&session.get("/orders").without("host")).assert_refused("request-malformed");
-    for host in ["user@shop.test", "shop.test:port", "shop test", "shop.test:123456", "[::1", "a/b", "\u{e9}.test", ":80"] {
+    for host in
+        ["user@shop.test", "shop.test:port", "shop test", "shop.test:123456", "[::1", "a/b", "\u{e9}.test", ":80"]
+    {
         let reply = gate.send(&session.get("/orders").set("host", host));
         assert_eq!(reply.status, 400, "{host}: {}", reply.text());
         reply.assert_refused("request-malformed");

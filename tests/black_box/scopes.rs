@@ -64,6 +64,7 @@ fn the_token_of_the_call_decides_not_the_one_that_opened_the_session() {
     let session = gate.open_as(&token_with(json!({"scope": "orders.read"})), CLIENT);
 
     gate.send(&session.get("/list")).assert_status(200);
-    gate.send(&session.with_token(&token_with(json!({"scope": "x"}))).get("/list")).assert_refused("scope-insufficient");
+    gate.send(&session.with_token(&token_with(json!({"scope": "x"}))).get("/list"))
+        .assert_refused("scope-insufficient");
     assert_eq!(origin.calls(), 1);
 }

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{
-    CLIENT, Config, Gate, OTHER_CLIENT, Origin, Session, eventually, now, token, token_with,
-};
+use crate::harness::{CLIENT, Config, Gate, OTHER_CLIENT, Origin, Session, eventually, now, token, token_with};
 
 /// An id that no gate gave out.
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
@@ -145,7 +143,8 @@ fn a_refreshed_token_of_the_same_tuple_continues_the_session() {
         assert_eq!(reply.status, 404, "{name}");
         reply.assert_refused("session-not-found");
     }
-    let other = Session { client: OTHER_CLIENT.into(), token: token_with(json!({"client_id": OTHER_CLIENT})), ..session };
+    let other =
+        Session { client: OTHER_CLIENT.into(), token: token_with(json!({"client_id": OTHER_CLIENT})), ..session };
     gate.send(&other.get("/orders")).assert_refused("session-not-found");
     assert_eq!(origin.calls(), 1);
 }
@@ -233,8 +232,7 @@ fn a_session_ends_at_its_absolute_age_however_busy_it_is() {
 #[test]
 fn the_time_that_is_left_is_told_with_every_answer_to_the_owner() {
     let origin = Origin::start();
-    let gate =
-        Gate::configured(&Config::new(&origin.url()).section("sessions", "idle = \"5m\"\nabsolute = \"5m\""));
+    let gate = Gate::configured(&Config::new(&origin.url()).section("sessions", "idle = \"5m\"\nabsolute = \"5m\""));
     let reply = gate.send(&Session::opening(&token(), CLIENT));
     assert_eq!(reply.field("session-expires-in"), Some("300"));
     let session = gate.open();

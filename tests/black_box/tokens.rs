@@ -67,7 +67,10 @@ fn every_401_says_how() {
         assert!(reply.field("www-authenticate").is_some_and(|text| text.starts_with("Bearer")), "{reply:?}");
     }
     let invalid = gate.send(&Session::opening("junk", CLIENT));
-    assert!(invalid.field("www-authenticate").is_some_and(|text| text.contains("error=\"invalid_token\"")), "{invalid:?}");
+    assert!(
+        invalid.field("www-authenticate").is_some_and(|text| text.contains("error=\"invalid_token\"")),
+        "{invalid:?}"
+    );
     origin.assert_untouched();
 }
 
@@ -110,21 +113,30 @@ fn tokens_that_do_not_verify_are_refused() {
         ("alg nOnE, signed", sign(r#"{"alg":"nOnE"}"#, &payload)),
         ("no alg", sign(r#"{"typ":"JWT"}"#, &payload)),
         ("alg of another kind", sign(r#"{"alg":"RS256"}"#, &payload)),
-        ("alg that the key does not have", sign_with(r#"{"alg":"HS512"}"#, &payload, hmac::HMAC_SHA512, SECRET.as_bytes())),
+        (
+            "alg that the key does not have",
+            sign_with(r#"{"alg":"HS512"}"#, &payload, hmac::HMAC_SHA512, SECRET.as_bytes()),
+        ),
         ("a lower-case alg", sign(r#"{"alg":"hs256"}"#, &payload)),
         ("a critical extension", sign(r#"{"alg":"HS256","crit":["exp"]}"#, &payload)),
-        ("an embedded key", sign_with(
-            r#"{"alg":"HS256","jwk":{"kty":"oct","k":"eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHg"}}"#,
-            &payload,
-            hmac::HMAC_SHA256,
-            &[b'x'; 32],
-        )),
-        ("a key by address", sign_with(
-            r#"{"alg":"HS256","jku":"http://127.0.0.1:1/jwks","kid":"../../../../dev/null"}"#,
-            &payload,
-            hmac::HMAC_SHA256,
-            b"",
-        )),
+        (
+            "an embedded key",
+            sign_with(
+                r#"{"alg":"HS256","jwk":{"kty":"oct","k":"eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHg"}}"#,
+                &payload,
+                hmac::HMAC_SHA256,
+                &[b'x'; 32],
+            ),
+        ),
+        (
+            "a key by address",
+            sign_with(
+                r#"{"alg":"HS256","jku":"http://127.0.0.1:1/jwks","kid":"../../../../dev/null"}"#,
+                &payload,
+                hmac::HMAC_SHA256,
+                b"",
+            ),
+        ),
         ("a payload that is no object", sign(r#"{"alg":"HS256"}"#, "[]")),
         ("no JSON", sign(r#"{"alg":"HS256"}"#, "exp")),
         ("a header that is no JSON", sign("alg", &payload)),
@@ -132,7 +144,10 @@ fn tokens_that_do_not_verify_are_refused() {
         ("exp as text", token_with(json!({"exp": (now() + 600).to_string()}))),
         ("nbf as text", token_with(json!({"nbf": now().to_string()}))),
         ("exp below zero", token_with(json!({"exp": -1}))),
-        ("exp twice", sign(r#"{"alg":"HS256"}"#, &format!(r#"{{"client_id":"{CLIENT}","exp":{},"exp":1}}"#, now() + 60))),
+        (
+            "exp twice",
+            sign(r#"{"alg":"HS256"}"#, &format!(r#"{{"client_id":"{CLIENT}","exp":{},"exp":1}}"#, now() + 60)),
+        ),
         ("no client", token_with(json!({"client_id": null}))),
         ("a client that is no text", token_with(json!({"client_id": 7}))),
     ] {
@@ -178,15 +193,15 @@ fn the_clock_decides_with_one_leeway() {
 #[test]
 fn the_leeway_is_a_setting() {
     let origin = Origin::start();
-    let issuer = "name = \"main\"\nleeway = \"10m\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]";
+    let issuer = "name = \"main\"\nleeway = \"5m\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]";
     let gate = Gate::configured(&Config::new(&origin.url()).issuer(issuer));
     let session = gate.open();
 
     for (changes, status) in [
-        (json!({"exp": now() - 500}), 200),
-        (json!({"exp": now() - 700}), 401),
-        (json!({"nbf": now() + 500}), 200),
-        (json!({"nbf": now() + 700}), 401),
+        (json!({"exp": now() - 250}), 200),
+        (json!({"exp": now() - 350}), 401),
+        (json!({"nbf": now() + 250}), 200),
+        (json!({"nbf": now() + 350}), 401),
     ] {
         let reply = gate.send(&session.with_token(&token_with(changes.clone())).get("/orders"));
         assert_eq!(reply.status, status, "{changes}: {}", reply.text());
@@ -292,7 +307,9 @@ fn tokens_of_every_algorithm_are_verified_with_keys_from_pem() {
     let mut config = Config::new(&origin.url());
     let pairs = pairs();
     for (algorithm, _) in &pairs {
-        let mut issuer = format!("name = \"issuer-{algorithm:?}\"\nissuer = \"issuer-{algorithm:?}\"\nkeys = [{{ pem = {{ file = \"{{dir}}/{algorithm:?}.pem\" }}, kid = \"{algorithm:?}\"");
+        let mut issuer = format!(
+            "name = \"issuer-{algorithm:?}\"\nissuer = \"issuer-{algorithm:?}\"\nkeys = [{{ pem = {{ file = \"{{dir}}/{algorithm:?}.pem\" }}, kid = \"{algorithm:?}\""
+        );
         let _ = write!(issuer, ", algorithms = [\"{algorithm:?}\"] }}]");
         config = config.issuer(&issuer);
     }
@@ -362,7 +379,8 @@ fn tokens_of_every_algorithm_are_verified_with_keys_from_a_key_set() {
 #[test]
 fn longer_hmacs_work_where_the_key_names_them() {
     let origin = Origin::start();
-    let issuer = "name = \"main\"\nkeys = [{ secret = { file = \"{dir}/secret\" }, algorithms = [\"HS384\", \"HS512\"] }]";
+    let issuer =
+        "name = \"main\"\nkeys = [{ secret = { file = \"{dir}/secret\" }, algorithms = [\"HS384\", \"HS512\"] }]";
     let gate = Gate::configured(&Config::new(&origin.url()).issuer(issuer));
     let payload = claims().to_string();
 
