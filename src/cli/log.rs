@@ -72,25 +72,31 @@ impl LogArgs {
         }
     }
 
-    /// Starts the log on standard error. Lines wait in a bounded queue, so that nobody who fails to read standard error
-    /// can hold up calls. The guard writes what is left when it is dropped.
+    /// Starts the log on standard error.
     ///
     /// # Errors
     /// [`Failure::Input`] for a filter that cannot be read.
     pub fn start(&self, format: LogFormat) -> Result<WorkerGuard, Failure> {
-        let filter = EnvFilter::try_new(&self.log_level).map_err(|error| {
-            Failure::Input(format!("--log-level {:?}: {error}; use error, warn, info, debug or trace", self.log_level))
-        })?;
-        let (writer, guard) = NonBlockingBuilder::default().lossy(true).thread_name("log").finish(io::stderr());
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-        match line_format(format, &io::stderr()) {
-            LineFormat::Text { color } => builder.with_ansi(color).with_target(false).init(),
-            LineFormat::Json => {
-                builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
-            }
-        }
-        Ok(guard)
+        start(&self.log_level, format)
     }
+}
+
+/// Starts the log on standard error. Lines wait in a bounded queue, so that nobody who fails to read standard error can
+/// hold up calls. The guard writes what is left when it is dropped.
+///
+/// # Errors
+/// [`Failure::Input`] for a filter that cannot be read.
+pub fn start(level: &str, format: LogFormat) -> Result<WorkerGuard, Failure> {
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        Failure::Input(format!("--log-level {level:?}: {error}; use error, warn, info, debug or trace"))
+    })?;
+    let (writer, guard) = NonBlockingBuilder::default().lossy(true).thread_name("log").finish(io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    match line_format(format, &io::stderr()) {
+        LineFormat::Text { color } => builder.with_ansi(color).with_target(false).init(),
+        LineFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+    Ok(guard)
 }
 
 /// The default of `serve` without a file: calls are shown to whoever watches, and to nobody else.

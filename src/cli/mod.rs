@@ -5,12 +5,14 @@
 
 mod check;
 mod configuration;
+mod demo;
 mod explain;
 mod failure;
 mod log;
 mod output;
 mod process;
 mod routes;
+mod schema;
 mod serve;
 mod signals;
 mod token;
@@ -61,10 +63,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Demo(demo::Args),
     Check(check::Args),
-    Token(token::Args),
     Routes(routes::Args),
     Explain(explain::Args),
+    Token(token::Args),
+    Schema(schema::Args),
 }
 
 /// Runs what the arguments say.
@@ -77,6 +81,8 @@ pub fn run() -> ExitCode {
         Command::Token(args) => token::run(&args),
         Command::Routes(args) => routes::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Schema(args) => schema::run(&args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

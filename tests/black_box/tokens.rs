@@ -193,15 +193,15 @@ fn the_clock_decides_with_one_leeway() {
 #[test]
 fn the_leeway_is_a_setting() {
     let origin = Origin::start();
-    let issuer = "name = \"main\"\nleeway = \"10m\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]";
+    let issuer = "name = \"main\"\nleeway = \"5m\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]";
     let gate = Gate::configured(&Config::new(&origin.url()).issuer(issuer));
     let session = gate.open();
 
     for (changes, status) in [
-        (json!({"exp": now() - 500}), 200),
-        (json!({"exp": now() - 700}), 401),
-        (json!({"nbf": now() + 500}), 200),
-        (json!({"nbf": now() + 700}), 401),
+        (json!({"exp": now() - 250}), 200),
+        (json!({"exp": now() - 350}), 401),
+        (json!({"nbf": now() + 250}), 200),
+        (json!({"nbf": now() + 350}), 401),
     ] {
         let reply = gate.send(&session.with_token(&token_with(changes.clone())).get("/orders"));
         assert_eq!(reply.status, status, "{changes}: {}", reply.text());

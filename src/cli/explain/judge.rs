@@ -130,7 +130,7 @@ impl Judge<'_> {
             self.refuse("route", rejection, vec![], vec![others])
         })?;
         let route = routed.route();
-        self.pass("route", vec![format!("route {} ({} {})", route.name, route.methods, route.path)]);
+        self.pass("route", vec![format!("{}: {} {}", route.name, route.methods, route.path)]);
         if routed.exempt().is_some() {
             let then = format!("the route is exempt: nothing more is asked, and {}", self.goes_to(route));
             return Ok(Verdict::Admitted { then });
@@ -143,7 +143,9 @@ impl Judge<'_> {
             self.refuse("headers", rejection, violations, vec![])
         })?;
         let observed = self.name_violations(observed.counted.union(observed.warned));
-        self.pass("headers", observed.into_iter().map(|fact| format!("{fact}, which is only observed")).collect());
+        let mut facts = vec!["all that the route demands are there".to_owned()];
+        facts.extend(observed.into_iter().map(|fact| format!("{fact}, which is only observed")));
+        self.pass("headers", facts);
 
         let caller = live.auth.identify(presented.token());
         let caller = caller.map_err(|rejection| self.refuse("token", rejection, vec![], vec![]))?;

@@ -21,7 +21,7 @@ pub fn render(explanation: &Explanation, config: &Path) -> String {
         let facts = match stage.facts.as_slice() {
             [] => String::new(),
             // One below the other, behind the name.
-            facts => facts.join("\n             "),
+            facts => facts.join("\n              "),
         };
         // Writing to a string cannot fail.
         _ = writeln!(text, "{}", format!("{head}  {facts}").trim_end());
