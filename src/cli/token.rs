@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use jiff::SignedDuration;
@@ -126,7 +126,7 @@ impl Args {
 
 /// Time since the epoch.
 pub fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    sessiongate::clock::Clock::default().wall().since(sessiongate::policy::time::Timestamp::EPOCH)
 }
 
 /// Signs claims with HS256.
