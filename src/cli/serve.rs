@@ -12,7 +12,7 @@ use url::Url;
 
 use super::failure::Failure;
 use super::output::Form;
-use super::signals::Signals;
+use super::signals::{Leaves, Signals};
 use super::{check, configuration, log, process};
 
 const EXAMPLES: &str = "\
@@ -111,7 +111,7 @@ fn parse_upstream(text: &str) -> Result<Url, String> {
 /// Where the configuration of a running gateway comes from.
 enum Source {
     File(PathBuf),
-    Flags(Fileless),
+    Flags(Box<Fileless>),
 }
 
 impl Args {
@@ -121,7 +121,7 @@ impl Args {
         {
             let tls = flags.tls_listen.zip(flags.tls_cert.clone()).zip(flags.tls_key.clone());
             let logs = log::fileless();
-            return Ok(Source::Flags(Fileless {
+            return Ok(Source::Flags(Box::new(Fileless {
                 listen: Some(listen),
                 tls: tls.map(|((address, cert), key)| (address, TlsFiles { cert, key })),
                 upstream: upstream.clone(),
@@ -131,7 +131,7 @@ impl Args {
                 workers: flags.workers.map(usize::from),
                 access: logs.access,
                 format: logs.format,
-            }));
+            })));
         }
         let path = self.config.clone().or_else(configuration::usual_file);
         path.map(Source::File).ok_or_else(|| Failure::Input(NOTHING_TO_SERVE.into()))
@@ -175,7 +175,7 @@ async fn serve(args: &Args) -> Result<(), Failure> {
     for bound in gateway.bound() {
         anstream::eprintln!("listening on {bound}");
     }
-    signals.rule(gateway).await.map_err(|error| Failure::runtime("the gateway failed", error))
+    signals.rule(gateway, Leaves::Never).await.map_err(|error| Failure::runtime("the gateway failed", error))
 }
 
 /// Reads the file again; what flags said at the start still holds.
