@@ -16,8 +16,8 @@ Examples:
   sessiongate check sessiongate.toml
   sessiongate check sessiongate.toml --output json
 
-It is the check that every start and every reload makes: all mistakes at once, each with its line and what to do; keys
-and certificates are read too. Exit codes: 0 valid, 2 not.";
+It is the check that every start and every reload makes: all mistakes at once, each with its line and what to do; \
+keys and certificates are read too. Exit codes: 0 valid, 2 not.";
 
 /// Check a configuration file
 #[derive(Debug, ClapArgs)]

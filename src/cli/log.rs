@@ -22,15 +22,13 @@ const ACCESS_BUFFER: usize = 64 * 1024;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
-    /// Where the access log goes, one line per call: stdout, off, or a file to append to
-    ///
-    /// Default: what the configuration file says; without a file, readable lines if standard output is a terminal,
-    /// otherwise none.
+    /// Where the access log goes, one line per call: stdout, off, or a file to append to [default: what the
+    /// configuration file says; without one, stdout if that is a terminal, else off]
     #[arg(long, value_name = "stdout|off|FILE", value_parser = parse_access_log)]
     access_log: Option<AccessLog>,
 
-    /// The form of both logs [default: auto, which is text on a terminal and JSON elsewhere]
-    #[arg(long, value_name = "FORM", hide_possible_values = false)]
+    /// The form of both logs: text, json, or auto, which is text on a terminal and JSON elsewhere [default: auto]
+    #[arg(long, value_name = "FORM", hide_possible_values = true)]
     log_format: Option<Format>,
 
     /// What the log on standard error tells: error, warn, info, debug, trace, or a filter such as

@@ -24,16 +24,17 @@ Examples:
       --hs256-secret-file secret.key --admin 127.0.0.1:9901 \\
       --tls-listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem
 
-Without --config and without the three flags, ./sessiongate.toml or /etc/sessiongate/sessiongate.toml is used.
+Without --config and without flags, ./sessiongate.toml or /etc/sessiongate/sessiongate.toml is used.
 
 Signals: TERM or INT drain and exit 0, a second one ends at once; HUP reads configuration and certificates again.";
 
-/// What is needed to serve without a configuration file.
-const WITHOUT_FILE: [&str; 3] = ["listen", "upstream", "hs256_secret_file"];
+/// Flags that stand for a configuration file.
+const WITHOUT_FILE: [&str; 9] =
+    ["listen", "upstream", "hs256_secret_file", "admin", "tls_listen", "tls_cert", "tls_key", "workers", "audience"];
 
 /// Run the gateway
 #[derive(Debug, ClapArgs)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_override_self = true)]
 pub struct Args {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", conflicts_with_all = WITHOUT_FILE)]
@@ -196,4 +197,69 @@ pub fn start(options: Options) -> Result<Gateway, Failure> {
         StartError::Tls(error) => Failure::Input(error.to_string()),
         StartError::Listen(_) | StartError::Thread(_) | StartError::Metrics(_) => Failure::Runtime(error.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Args, String> {
+        let words = std::iter::once("serve").chain(line.split_ascii_whitespace());
+        Line::try_parse_from(words).map(|line| line.args).map_err(|error| error.to_string())
+    }
+
+    const FLAGS: &str = "--listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 --hs256-secret-file f";
+
+    #[test]
+    fn addresses_are_an_ip_and_a_port() {
+        for (text, address) in [("127.0.0.1:8080", true), ("[::1]:80", true), ("localhost:80", true), ("80", false)] {
+            assert_eq!(parse_address(text).is_ok(), address, "{text}");
+        }
+        assert!(parse_address("localhost:99999").is_err() && parse_address("example.com:80").is_err());
+    }
+
+    #[test]
+    fn flags_that_belong_together_come_together() {
+        for good in [
+            "",
+            "-c f",
+            "-t -c f",
+            FLAGS,
+            &format!("{FLAGS} --admin 127.0.0.1:9901 --workers 2 --audience a --audience b --takeover -t"),
+            &format!("{FLAGS} --tls-cert c --tls-key k --tls-listen 127.0.0.1:8443"),
+            &format!("{FLAGS} --access-log off --access-log stdout --log-format json"),
+        ] {
+            parse(good).unwrap_or_else(|error| panic!("{good}: {error}"));
+        }
+        for wrong in [
+            "--listen 127.0.0.1:8080",
+            "--listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000",
+            "--admin 127.0.0.1:9901",
+            &format!("-c f {FLAGS}"),
+            "-c f --workers 2",
+            &format!("{FLAGS} --tls-cert c"),
+            &format!("{FLAGS} --workers 0"),
+            &format!("{FLAGS} --upstream nonsense"),
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn flags_become_the_configuration() {
+        let args =
+            parse(&format!("{FLAGS} --tls-cert c --tls-key k --tls-listen 127.0.0.1:8443 --audience a")).unwrap();
+        let Ok(Source::Flags(flags)) = args.source() else { panic!() };
+        assert_eq!(flags.listen.map(|address| address.port()), Some(8080));
+        assert_eq!(flags.tls.map(|(address, files)| (address.port(), files.key)), Some((8443, "k".into())));
+        assert_eq!(flags.audiences, ["a"]);
+    }
 }
