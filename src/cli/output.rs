@@ -39,6 +39,11 @@ pub fn say(text: impl std::fmt::Display) -> Result<(), Failure> {
     }
 }
 
+/// Writes a line to standard error. Nobody may be there to read it, and that is no reason to stop.
+pub fn tell(text: impl std::fmt::Display) {
+    _ = writeln!(anstream::stderr(), "{text}");
+}
+
 /// Writes an answer as JSON.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use sessiongate::server::{Gateway, Options, StartError};
 use url::Url;
 
 use super::failure::Failure;
-use super::output::Form;
+use super::output::{Form, tell};
 use super::signals::{Leaves, Signals};
 use super::{check, configuration, log, process};
 
@@ -174,7 +174,7 @@ async fn serve(args: &Args) -> Result<(), Failure> {
     let access_log = log::access_log(&snapshot.logs)?;
     let gateway = start(Options { snapshot, load, access_log, takeover: args.takeover })?;
     for bound in gateway.bound() {
-        anstream::eprintln!("listening on {bound}");
+        tell(format_args!("listening on {bound}"));
     }
     signals.rule(gateway, Leaves::Never).await.map_err(|error| Failure::runtime("the gateway failed", error))
 }
