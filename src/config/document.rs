@@ -57,8 +57,14 @@ impl<'t> Document<'t> {
     pub(super) fn parse(text: &'t str) -> (Self, Vec<Found>) {
         let (root, errors) = DeTable::parse_recoverable(text);
         let found = errors.into_iter().map(|error| {
+            let span = error.span().unwrap_or_default();
             let message = error.message().trim().replace('\n', "; ");
-            Found::new(error.span().unwrap_or_default(), message)
+            match key_before(text, span.start).filter(|_| message.starts_with("key with no value")) {
+                Some(key) => {
+                    Found::new(span, format!("the key {key:?} has no value")).hint(format!("write {key} = .."))
+                }
+                None => Found::new(span, message),
+            }
         });
         (Self { root }, found.collect())
     }
@@ -120,6 +126,14 @@ impl<'t> Document<'t> {
         }
         reading
     }
+}
+
+/// The word that a line starts with.
+fn key_before(text: &str, offset: usize) -> Option<&str> {
+    let line = text.get(..offset)?.rsplit('\n').next()?.trim_start();
+    let word = line.trim_end();
+    let plain = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    plain.then_some(word)
 }
 
 /// The deepest thing at exactly `span`, else the deepest around it.

@@ -74,7 +74,7 @@ fn a_file_of_another_version_or_of_none_is_refused() {
         (good.replace("version = 1", "version = 2"), "version"),
         (good.replace("version = 1", ""), "version"),
         (String::new(), "version"),
-        ("nonsense".to_owned(), "nonsense"),
+        ("nonsense".to_owned(), "sessiongate.toml:1:"),
         ("\u{0}\u{1}".to_owned(), "sessiongate.toml"),
     ] {
         let done = check(&broken);

@@ -44,32 +44,47 @@ fn succeeds(command: &mut Command, hint: &str) -> String {
     text
 }
 
-#[test]
-fn the_annotated_configuration_checks_out() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+/// Puts stand-ins where a configuration expects secrets and certificates, and gives the text that finds them there.
+fn with_stand_ins(text: &str, dir: &Path) -> String {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    for path in kind(".toml", "version = 1") {
-        // The secrets it names are not in the repository: stand-ins take their places.
-        let mut text = std::fs::read_to_string(&path).expect("a file");
-        for (number, word) in text.clone().split('"').skip(1).step_by(2).enumerate() {
-            let looks_like_a_path = word.starts_with('/') || word.starts_with("./");
-            let content = match word {
-                _ if word.contains("key.pem") || word.ends_with(".key") => pair.signing_key.serialize_pem(),
-                _ if word.contains("cert") || word.ends_with(".crt") || word.contains("chain") => pair.cert.pem(),
-                _ if word.contains("secret") || word.contains("token") || word.contains("/run/") => "s".repeat(48),
-                _ => continue,
-            };
-            if looks_like_a_path && text.contains(&format!("file = \"{word}\"")) || word.ends_with(".pem") {
-                let stand_in = dir.path().join(format!("{number}"));
-                std::fs::write(&stand_in, content).expect("a stand-in");
-                text = text.replace(&format!("\"{word}\""), &format!("\"{}\"", stand_in.display()));
+    let mut changed = text.to_owned();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        for (key, content) in [
+            ("file = ", "stand-in-".repeat(6)),
+            ("cert = ", pair.cert.pem()),
+            ("key = ", pair.signing_key.serialize_pem()),
+        ] {
+            for rest in line.split(key).skip(1).filter(|rest| rest.starts_with('"')) {
+                let name = rest.split('"').nth(1).unwrap_or_default();
+                let stand_in = dir.join(name.trim_start_matches('/'));
+                std::fs::create_dir_all(stand_in.parent().expect("it is in a folder")).expect("a folder");
+                std::fs::write(&stand_in, &content).expect("a stand-in");
+                changed = changed.replace(&format!("\"{name}\""), &format!("{:?}", stand_in.display().to_string()));
             }
         }
+    }
+    changed
+}
+
+#[test]
+fn the_annotated_configuration_checks_out() {
+    for path in kind(".toml", "version = 1") {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let text = with_stand_ins(&std::fs::read_to_string(&path).expect("a file"), dir.path());
         let copy = dir.path().join("sessiongate.toml");
         std::fs::write(&copy, text).expect("a copy");
         let done = finish(binary().arg("check").arg(&copy));
         assert_eq!(done.code, Some(0), "{}: {done:?}", path.display());
     }
+}
+
+#[test]
+fn the_schema_in_the_documents_is_the_one_the_binary_prints() {
+    let done = finish(binary().arg("schema"));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/sessiongate.schema.json");
+    let kept = std::fs::read_to_string(kept).expect("docs/sessiongate.schema.json");
+    assert!(kept == done.stdout, "`sessiongate schema > docs/sessiongate.schema.json` brings it up to date");
 }
 
 #[test]

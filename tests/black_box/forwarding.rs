@@ -1,8 +1,6 @@
 //! What crosses the gate, and what stays on its side, in both directions.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::harness::{CLIENT, Config, Gate, Origin, Session, eventually};
 
@@ -443,23 +441,42 @@ fn a_client_that_waits_for_its_100_gets_it() {
 }
 
 #[test]
-fn early_hints_arrive_before_the_answer() {
-    let origin = Origin::answering(|_, line| {
-        line.send("HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n");
-        thread::sleep(Duration::from_millis(800));
-        line.reply(200, &[], b"ok");
-    });
+fn a_trace_is_continued_and_a_broken_one_is_begun_anew() {
+    let origin = Origin::start();
     let gate = Gate::file_less(&origin.url());
     let session = gate.open();
-    let mut raw = gate.connect();
-    let sent = Instant::now();
-    raw.send(session.get("/orders").bytes());
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    gate.send(&session.get("/orders").field("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01")))
+        .assert_status(200);
+    let seen = origin.last();
+    let continued = seen.field("traceparent").expect("a trace");
+    assert!(continued.starts_with(&format!("00-{trace}-")) && continued.ends_with("-01"), "{continued}");
+    assert!(!continued.contains("00f067aa0ba902b7"), "the gate is a span of its own: {continued}");
 
-    let hint = raw.next_head().expect("a hint");
-    assert_eq!((hint.status, hint.field("link")), (103, Some("</style.css>; rel=preload")));
-    assert!(sent.elapsed() < Duration::from_millis(600), "{:?}", sent.elapsed());
-    raw.reply().assert_status(200);
-    raw.assert_in_step();
+    for broken in ["nonsense", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4BF9-1-01", ""] {
+        gate.send(&session.get("/orders").field("traceparent", broken)).assert_status(200);
+        let seen = origin.last();
+        assert_eq!(seen.all("traceparent").len(), 1);
+        assert!(
+            seen.field("traceparent").is_some_and(|trace| trace != broken && trace.len() == 55),
+            "{broken}: {seen:?}"
+        );
+    }
+}
+
+#[test]
+fn an_expectation_nobody_knows_hangs_nobody() {
+    let origin = Origin::start();
+    let gate = Gate::file_less(&origin.url());
+    let session = gate.open();
+    for expectation in ["200-maybe", "100-continue, x", "100-Continue"] {
+        let mut raw = gate.connect();
+        raw.send(session.post("/orders", "hello").field("expect", expectation).bytes());
+        let reply = raw.reply();
+        assert!(matches!(reply.status, 200 | 400 | 417), "{expectation}: {reply:?}");
+        assert!(origin.seen().iter().all(|seen| seen.field("expect").is_none()));
+        raw.assert_in_step_or_closed();
+    }
 }
 
 #[test]
@@ -557,22 +574,4 @@ fn a_client_that_leaves_takes_its_upstream_call_with_it() {
     origin.await_calls(1);
     drop(raw);
     eventually("the upstream call is cancelled", || origin.open_connections() == 0);
-}
-
-#[test]
-fn an_answer_to_nobodys_question_is_never_given_to_anyone() {
-    let turn = AtomicUsize::new(0);
-    let origin = Origin::answering(move |_, line| {
-        line.reply(200, &[], b"mine");
-        if turn.fetch_add(1, Ordering::SeqCst) == 0 {
-            line.send("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged");
-        }
-    });
-    let gate = Gate::file_less(&origin.url());
-    let session = gate.open();
-    let mut raw = gate.connect();
-    for _ in 0..5 {
-        let reply = raw.exchange(&session.get("/orders"));
-        assert_eq!(reply.text(), "mine");
-    }
 }

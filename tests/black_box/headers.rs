@@ -250,3 +250,29 @@ fn an_observed_rule_refuses_nothing() {
     gate.send(&session.get("/orders").without("accept").without("x-correlation-id")).assert_status(200);
     expect(&gate, &session.get("/orders").without("session-id"), "header-missing", &[("session-id", "missing")]);
 }
+
+#[test]
+fn a_route_can_take_other_media_types() {
+    let origin = Origin::start();
+    let config = Config::new(&origin.url())
+        .route(
+            "name = \"documents\"\npath = \"/documents\"\nupstream = \"shop\"\n\
+             headers = { content-type = { allow = [\"application/pdf\", \"application/grpc*\"] }, accept = { severity = \"off\" } }",
+        )
+        .catch_all();
+    let gate = Gate::configured(&config);
+    let session = gate.open();
+    let upload = session.post("/documents", "%PDF").without("accept");
+    for content_type in ["application/pdf", "application/grpc+proto", "application/grpc"] {
+        gate.send(&upload.clone().set("content-type", content_type)).assert_status(200);
+    }
+    expect(
+        &gate,
+        &upload.clone().set("content-type", "image/png"),
+        "media-type-unsupported",
+        &[("content-type", "unsupported")],
+    );
+    let elsewhere = session.post("/orders", "%PDF").set("content-type", "application/pdf");
+    expect(&gate, &elsewhere, "media-type-unsupported", &[("content-type", "unsupported")]);
+    assert_eq!(origin.calls(), 3);
+}

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{CLIENT, Certificate, Config, Frames, Gate, Http2, Origin, PATIENCE, Raw, Session, Setup, token};
+use rustix::process::Signal;
+
+use crate::harness::{
+    CLIENT, Call, Certificate, Config, Frames, Gate, Http2, Origin, PATIENCE, Raw, Session, Setup, eventually, token,
+};
 
 /// The fields of a good call as HTTP/2 has them.
 fn fields<'a>(session: &'a Session, bearer: &'a str, method: &'a str) -> Vec<(&'a str, &'a str)> {
@@ -279,4 +283,31 @@ fn a_handshake_that_stalls_is_ended() {
     raw.read_at_least(1 << 20);
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     origin.assert_untouched();
+}
+
+#[test]
+fn a_rotated_certificate_is_taken_and_a_broken_one_refused() {
+    let origin = Origin::start();
+    let (first, second) = (Certificate::new(), Certificate::new());
+    let config = Config::new(&origin.url())
+        .listener("address = \"127.0.0.1:0\"\ntls = { cert = \"{dir}/cert.pem\", key = \"{dir}/key.pem\" }");
+    let setup = Setup::configured(&config);
+    setup.write("cert.pem", &first.cert_pem);
+    setup.write("key.pem", &first.key_pem);
+    let gate = setup.start();
+    let serves = |certificate: &Certificate| certificate.handshake(gate.tls_address(), &[b"http/1.1"]).is_ok();
+    assert!(serves(&first) && !serves(&second));
+    let (mut kept, _) = first.connect(gate.tls_address(), &[b"http/1.1"]);
+
+    gate.write("cert.pem", &second.cert_pem);
+    gate.write("key.pem", &second.key_pem);
+    gate.signal(Signal::HUP);
+    eventually("the new certificate", || serves(&second));
+    kept.exchange(&Call::new("GET", "/orders")).assert_refused("credentials-missing");
+
+    let before = gate.stderr().lines().count();
+    gate.write("key.pem", "broken");
+    gate.signal(Signal::HUP);
+    eventually("the refusal is logged", || gate.stderr().lines().skip(before).any(|line| line.contains("key.pem")));
+    assert!(serves(&second), "the one before stays");
 }

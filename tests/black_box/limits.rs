@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Call, Config, Gate, Origin, PATIENCE, Session, eventually};
+use crate::harness::{Call, Config, Gate, Origin, PATIENCE, Session, Setup, eventually};
 
 #[test]
 fn a_head_that_is_too_large_is_431() {
@@ -211,6 +211,50 @@ fn memory_stays_bounded_while_a_large_answer_waits_for_its_reader() {
 }
 
 #[test]
+fn memory_stays_bounded_while_an_upload_waits_for_an_upstream_that_does_not_read() {
+    let origin = Origin::speaking(|line| {
+        line.read_head();
+        // Reads nothing more, and ends when the gate does.
+        std::thread::park();
+    });
+    let config = Config::new(&origin.url()).section("limits", "body = \"unlimited\"\nbody_timeout = \"60s\"");
+    let gate = Gate::configured(&config);
+    let session = gate.open();
+    let mut raw = gate.connect();
+    let before = resident(&gate);
+    raw.send(session.post("/orders", "").set("content-length", "1000000000").head());
+    origin.await_calls(1);
+    raw.stop_waiting_after(Duration::from_millis(500));
+    let chunk = vec![b'x'; 1024 * 1024];
+    let taken = (0..1000).take_while(|_| raw.try_send(&chunk).is_ok()).count();
+    assert!(taken < 64, "{taken} MiB went somewhere");
+    let grown = resident(&gate).saturating_sub(before);
+    assert!(grown < 64 * 1024 * 1024, "{grown} bytes");
+}
+
+#[test]
+fn a_gate_without_descriptors_neither_dies_nor_spins_and_recovers() {
+    let origin = Origin::start();
+    let mut gate = Setup::file_less(&origin.url()).with_descriptors(64).start();
+    let session = gate.open();
+    gate.send(&session.get("/orders")).assert_status(200);
+    let crowd: Vec<_> = (0..100).map(|_| gate.connect()).collect();
+    eventually("the descriptors are used up", || descriptors(&gate) >= 60);
+    let (begun, before) = (Instant::now(), processor_time(&gate));
+    std::thread::sleep(Duration::from_secs(1));
+    let used = (processor_time(&gate) - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+    assert!(used < 0.2, "{used} of a processor for accepting nothing");
+    assert!(gate.is_alive());
+    drop(crowd);
+    let served = |gate: &Gate| {
+        let mut raw = gate.connect();
+        raw.try_send(session.get("/orders").bytes()).is_ok()
+            && raw.next_to("GET").is_some_and(|reply| reply.status == 200)
+    };
+    eventually("it serves again", || served(&gate));
+}
+
+#[test]
 fn memory_and_descriptors_come_back_after_connections_without_calls() {
     let origin = Origin::start();
     let gate = Gate::file_less(&origin.url());
@@ -237,11 +281,19 @@ fn memory_and_descriptors_come_back_after_connections_without_calls() {
 #[test]
 fn more_connections_than_allowed_wait_and_are_served_later() {
     let origin = Origin::start();
-    let gate = Gate::configured(&Config::new(&origin.url()).section("limits", "max_connections = 4"));
+    // The kernel spreads connections over workers, each of which has its part of the limit: one worker, all of it.
+    let config = Config::new(&origin.url()).section("server", "workers = 1").section("limits", "max_connections = 4");
+    let gate = Gate::configured(&config);
     let session = gate.open();
-    let held: Vec<_> = (0..3).map(|_| connected(&gate, &session)).collect();
-    drop(held);
-    connected(&gate, &session);
+    let mut held: Vec<_> = (0..4).map(|_| connected(&gate, &session)).collect();
+    let mut fifth = gate.connect();
+    fifth.send(session.get("/fifth").bytes());
+    for raw in &mut held {
+        raw.exchange(&session.get("/held")).assert_status(200);
+    }
+    assert!(origin.seen().iter().all(|seen| seen.target != "/fifth"), "there was no room for it");
+    held.pop();
+    fifth.reply().assert_status(200);
 }
 
 fn connected(gate: &Gate, session: &Session) -> crate::harness::Raw {
@@ -255,6 +307,15 @@ fn resident(gate: &Gate) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).expect("the gate runs on Linux");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
     line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number") * 1024
+}
+
+/// Processor time used so far.
+fn processor_time(gate: &Gate) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", gate.pid())).expect("the gate runs on Linux");
+    let (_, numbers) = stat.rsplit_once(')').expect("the name is in brackets");
+    let ticks = numbers.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<u64>().ok()).sum::<u64>();
+    // The kernel shows hundredths of a second.
+    Duration::from_millis(ticks * 10)
 }
 
 fn descriptors(gate: &Gate) -> usize {

@@ -130,12 +130,13 @@ fn session_ids_are_shown_only_where_the_operator_asked_for_them() {
 fn a_reader_that_stalls_does_not_hold_up_calls() {
     // The harness reads standard output; a FIFO that nobody reads does not.
     let origin = Origin::start();
-    let setup = Setup::file_less(&origin.url());
+    let config = Config::new(&origin.url()).section("logs", "access = \"{dir}/log.fifo\"\nformat = \"json\"");
+    let setup = Setup::configured(&config);
     let fifo = setup.dir().join("log.fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
     assert!(made.success());
     let reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).expect("both ends");
-    let gate = setup.args(&["--access-log", &fifo.display().to_string()]).start();
+    let gate = setup.start();
     let session = gate.open();
     let mut raw = gate.connect();
     for _ in 0..500 {

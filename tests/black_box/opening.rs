@@ -1,5 +1,9 @@
 //! `POST /session`.
 
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::thread;
+
 use serde_json::json;
 
 use crate::harness::{CLIENT, Call, Config, Gate, OTHER_CLIENT, Origin, Session, sign, token, token_with, violations};
@@ -239,4 +243,45 @@ fn the_documented_example_token_works() {
     );
     let session = gate.open_as(&sign(r#"{"alg":"HS256"}"#, &claims), CLIENT);
     gate.send(&session.get("/orders")).assert_status(200);
+}
+
+#[test]
+fn the_same_key_at_the_same_time_opens_one_session_too() {
+    let origin = Origin::start();
+    let gate = Gate::file_less(&origin.url());
+    let call = Session::opening(&token(), CLIENT).field("idempotency-key", "at-once");
+    let ids: BTreeSet<_> = at_once(16, || {
+        let reply = gate.send(&call);
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        reply.field("session-id").expect("an id").to_owned()
+    })
+    .into_iter()
+    .collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+#[test]
+fn no_race_gets_a_client_past_its_cap() {
+    let origin = Origin::start();
+    let gate = Gate::configured(&Config::new(&origin.url()).section("sessions", "max_live_per_client = 5"));
+    let call = Session::opening(&token(), CLIENT);
+    let statuses = at_once(20, || gate.send(&call).status);
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 5, "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 201 | 429)), "{statuses:?}");
+}
+
+/// Does the same on many threads that start together.
+fn at_once<T: Send>(threads: usize, act: impl Fn() -> T + Sync) -> Vec<T> {
+    let start = Barrier::new(threads);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    act()
+                })
+            })
+            .collect();
+        running.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    })
 }

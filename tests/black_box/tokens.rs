@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
@@ -191,15 +193,15 @@ fn the_clock_decides_with_one_leeway() {
 #[test]
 fn the_leeway_is_a_setting() {
     let origin = Origin::start();
-    let issuer = "name = \"main\"\nleeway = \"10m\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]";
+    let issuer = "name = \"main\"\nleeway = \"5m\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]";
     let gate = Gate::configured(&Config::new(&origin.url()).issuer(issuer));
     let session = gate.open();
 
     for (changes, status) in [
-        (json!({"exp": now() - 500}), 200),
-        (json!({"exp": now() - 700}), 401),
-        (json!({"nbf": now() + 500}), 200),
-        (json!({"nbf": now() + 700}), 401),
+        (json!({"exp": now() - 250}), 200),
+        (json!({"exp": now() - 350}), 401),
+        (json!({"nbf": now() + 250}), 200),
+        (json!({"nbf": now() + 350}), 401),
     ] {
         let reply = gate.send(&session.with_token(&token_with(changes.clone())).get("/orders"));
         assert_eq!(reply.status, status, "{changes}: {}", reply.text());
@@ -350,8 +352,15 @@ fn tokens_of_every_algorithm_are_verified_with_keys_from_a_key_set() {
     let keys: Vec<Value> = pairs
         .iter()
         .map(|(algorithm, pair)| {
-            let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&signing(*algorithm, pair), *algorithm).expect("a JWK");
-            let mut jwk = serde_json::to_value(jwk).expect("a JWK is JSON");
+            let mut jwk = match algorithm {
+                Algorithm::EdDSA => {
+                    json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key_raw())})
+                }
+                _ => {
+                    let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&signing(*algorithm, pair), *algorithm);
+                    serde_json::to_value(jwk.expect("a JWK")).expect("a JWK is JSON")
+                }
+            };
             jwk["kid"] = json!(format!("{algorithm:?}"));
             jwk
         })

@@ -46,7 +46,7 @@ pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) ->
     let mut scopes = Scopes::default();
     let mut table = Table { routes: RouteTable::default(), conflicts: 0 };
     let session = session(&defaults, scopes.rule(cx, &file.sessions.scopes));
-    table.add(cx, session.clone(), 0..0);
+    table.add(cx, session, 0..0);
 
     if file.routes.is_empty() {
         cx.missing(0..0, "routes", "there is no route", "add [[routes]] with a name, a path and an upstream");
@@ -56,22 +56,13 @@ pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) ->
         return (table.routes, scopes.into_names());
     }
     let mut names = vec![SESSION];
-    let mut hosts: Vec<Box<str>> = Vec::new();
     for written in &file.routes {
         let name = cx.name("route", written.name.as_ref(), written.span(), "order", &names);
         names.extend(name);
         let route = route(cx, written, name.unwrap_or_default(), &defaults, &mut scopes);
         let Some(route) = route else { continue };
-        hosts.extend(route.hosts.iter().cloned());
         let at = written.path.as_ref().map_or(written.span(), At::span);
         table.add(cx, route, at);
-    }
-    // A host with routes of its own is searched before the routes for every host: without this, its `/{*rest}` would
-    // take the calls of the session endpoint.
-    hosts.sort_unstable();
-    hosts.dedup();
-    if !hosts.is_empty() {
-        table.add(cx, Route { hosts, ..session }, 0..0);
     }
     (table.routes, scopes.into_names())
 }
@@ -100,7 +91,7 @@ struct Table {
 }
 
 impl Table {
-    /// Adds a route, or notes why it cannot be. A table that refused a route may hold half of it, so it is built anew.
+    /// Adds a route, or notes why it cannot be.
     fn add(&mut self, cx: &mut Context<'_>, route: Route, at: Range<usize>) {
         if self.conflicts > CONFLICTS_MAX {
             return;
@@ -114,12 +105,6 @@ impl Table {
             }
             RouteConflict::Overlap(_) | RouteConflict::Same(_) => cx.mistake(at, conflict.to_string()),
         }
-        let mut fresh = RouteTable::default();
-        for route in self.routes.routes() {
-            // These were together in a table before.
-            let _ = fresh.add(route.clone());
-        }
-        self.routes = fresh;
     }
 }
 

@@ -94,6 +94,7 @@ pub struct Setup {
     dir: TempDir,
     args: Vec<String>,
     listeners: usize,
+    descriptors: Option<u32>,
 }
 
 impl Setup {
@@ -116,7 +117,7 @@ impl Setup {
 
     fn empty() -> Self {
         let dir = tempfile::Builder::new().prefix("sessiongate-test-").tempdir().expect("a temporary folder");
-        Self { dir, args: Vec::new(), listeners: 1 }
+        Self { dir, args: Vec::new(), listeners: 1, descriptors: None }
     }
 
     /// The gate's folder.
@@ -159,18 +160,34 @@ impl Setup {
         self.args(&["--tls-cert", &cert, "--tls-key", &key, "--tls-listen", "127.0.0.1:0"])
     }
 
+    /// Lets it have only so many descriptors.
+    pub fn with_descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = binary();
+        if let Some(limit) = self.descriptors {
+            let limited = command.get_program().to_owned();
+            command = Command::new("prlimit");
+            command.arg(format!("--nofile={limit}:{limit}")).arg("--").arg(limited).stdin(Stdio::null());
+        }
+        command.current_dir(self.dir()).args(&self.args);
+        command
+    }
+
     /// Runs it to its end, for starts that must fail.
     #[track_caller]
     pub fn run(&self) -> Finished {
-        finish(binary().current_dir(self.dir()).args(&self.args))
+        finish(&mut self.command())
     }
 
     /// Starts it and waits until it listens.
     #[track_caller]
     pub fn start(self) -> Gate {
-        let mut command = binary();
-        command.current_dir(self.dir()).args(&self.args).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary starts");
+        let mut command = self.command();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let stdout = Lines::of(child.stdout.take().expect("stdout is piped"));
         let stderr = Lines::of(child.stderr.take().expect("stderr is piped"));
         let end = Instant::now() + PATIENCE;

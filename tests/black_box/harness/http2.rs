@@ -17,7 +17,6 @@ use super::{Call, Certificate, PATIENCE, Reply};
 pub struct Http2 {
     runtime: Runtime,
     sender: SendRequest<Full<Bytes>>,
-    connection: JoinHandle<hyper::Result<()>>,
     scheme: &'static str,
 }
 
@@ -25,22 +24,23 @@ impl Http2 {
     /// In cleartext, by prior knowledge.
     pub fn cleartext(address: SocketAddr) -> Self {
         let runtime = runtime();
-        let (sender, connection) = runtime.block_on(async {
+        let sender = runtime.block_on(async {
             let socket = TcpStream::connect(address).await.expect("the gate accepts");
             let (sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
                     .await
                     .expect("HTTP/2");
-            (sender, tokio::spawn(connection))
+            tokio::spawn(connection);
+            sender
         });
-        Self { runtime, sender, connection, scheme: "http" }
+        Self { runtime, sender, scheme: "http" }
     }
 
     /// Over TLS, by ALPN.
     pub fn tls(address: SocketAddr, certificate: &Certificate) -> Self {
         let runtime = runtime();
         let connector = tokio_rustls::TlsConnector::from(certificate.client(&[b"h2"]));
-        let (sender, connection) = runtime.block_on(async {
+        let sender = runtime.block_on(async {
             let socket = TcpStream::connect(address).await.expect("the gate accepts");
             let name = ServerName::try_from("localhost").expect("a name");
             let stream = connector.connect(name, socket).await.expect("a handshake");
@@ -49,9 +49,10 @@ impl Http2 {
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
                     .await
                     .expect("HTTP/2");
-            (sender, tokio::spawn(connection))
+            tokio::spawn(connection);
+            sender
         });
-        Self { runtime, sender, connection, scheme: "https" }
+        Self { runtime, sender, scheme: "https" }
     }
 
     /// Sends a call and reads its whole answer.
@@ -118,13 +119,6 @@ impl Http2 {
     pub fn try_finish(&self, pending: JoinHandle<hyper::Result<Reply>>) -> hyper::Result<Reply> {
         let answer = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, pending).await });
         answer.expect("an answer in time").expect("no panic")
-    }
-
-    /// Fails unless the gate ends the connection.
-    #[track_caller]
-    pub fn assert_ended(mut self) {
-        let ended = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, &mut self.connection).await });
-        assert!(ended.is_ok(), "the connection is still open");
     }
 }
 

@@ -183,11 +183,6 @@ impl Line {
         Self { stream, unread: Vec::new(), number, record, ended: false }
     }
 
-    /// Which connection this is, from 1.
-    pub fn number(&self) -> usize {
-        self.number
-    }
-
     /// Reads a request and notes it; nothing at the end of the connection.
     pub fn read_request(&mut self) -> Option<Seen> {
         let mut seen = self.read_head()?;

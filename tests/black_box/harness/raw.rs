@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::PATIENCE;
 
@@ -175,6 +176,12 @@ impl Raw {
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())?;
         self.stream.flush()
+    }
+
+    /// Gives up writing and reading after so long.
+    pub fn stop_waiting_after(&self, span: Duration) {
+        self.socket.set_write_timeout(Some(span)).expect("a write timeout");
+        self.socket.set_read_timeout(Some(span)).expect("a read timeout");
     }
 
     /// Ends our side; the other stays open.
