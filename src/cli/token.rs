@@ -20,9 +20,13 @@ use super::output::say;
 const EXAMPLES: &str = "\
 Examples:
   head -c 48 /dev/urandom | base64 > secret.key
-  TOKEN=$(sessiongate token --hs256-secret-file secret.key --client-id my-app --scope 'orders.read orders.write')
-  sessiongate token --hs256-secret-file secret.key --client-id my-app --expires-in=-5m        # one that has expired
-  sessiongate token --hs256-secret-file secret.key --client-id my-app --claim tenant=7 --claim roles='[\"a\",\"b\"]'
+  TOKEN=$(sessiongate token --hs256-secret-file secret.key --client-id my-app \\
+      --subject alice --scope 'orders.read orders.write')
+
+  One that has expired, and one with more claims:
+  sessiongate token --hs256-secret-file secret.key --client-id my-app --expires-in=-5m
+  sessiongate token --hs256-secret-file secret.key --client-id my-app \\
+      --claim tenant=7 --claim roles='[\"a\",\"b\"]'
 
 Only the token is printed. It is signed with HS256 and its header has neither kid nor typ.";
 
