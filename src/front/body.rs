@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::clock::Clock;
 use crate::gate::Gate;
@@ -16,8 +15,8 @@ use crate::policy::claims::Caller;
 use crate::policy::session::{Session, Standing};
 use crate::telemetry::record::{CallRecord, EndedBy};
 use crate::timer::{Deadline, Timer};
-use crate::upstream::Lease;
 use crate::upstream::upload::Progress;
+use crate::upstream::{ReplyBody, UpstreamError};
 
 /// How often a stream that goes on looks whether its token or session has ended.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub enum AnswerError {
     /// The upstream's answer broke off.
     #[error("the upstream broke its answer off")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] UpstreamError),
     /// The token or the session ended under a long-lived stream.
     #[error("the token or the session of this stream has ended")]
     Ended,
@@ -46,7 +45,7 @@ enum Content {
     /// From the gateway itself.
     Own(Option<Bytes>),
     /// From an upstream.
-    Streamed { body: Incoming, lease: Option<Lease>, watch: Option<Box<Watch>>, keeper: Option<Keeper> },
+    Streamed { body: ReplyBody, watch: Option<Box<Watch>>, keeper: Option<Keeper> },
 }
 
 /// What a stream needs to know when it must end.
@@ -77,14 +76,12 @@ impl Answer {
 
     /// An answer that streams from an upstream. With a keeper it ends when its token or session does.
     pub(super) fn streamed(
-        body: Incoming,
-        lease: Lease,
+        body: ReplyBody,
         record: Box<CallRecord>,
         upload: Option<Arc<Progress>>,
         keeper: Option<Keeper>,
     ) -> Self {
-        let mut answer =
-            Self { content: Content::Streamed { body, lease: Some(lease), watch: None, keeper }, record, upload };
+        let mut answer = Self { content: Content::Streamed { body, watch: None, keeper }, record, upload };
         // The server does not poll a body that has ended: 204, 304, HEAD.
         if answer.is_end_stream() {
             answer.complete();
@@ -92,14 +89,9 @@ impl Answer {
         answer
     }
 
-    /// The last byte was taken: the connection to the upstream is free, and nobody left early.
-    fn complete(&mut self) {
+    /// The last byte was taken: nobody left early.
+    const fn complete(&mut self) {
         self.record.ended_by = EndedBy::Gate;
-        if let Content::Streamed { lease, .. } = &mut self.content
-            && let Some(lease) = lease.take()
-        {
-            lease.release();
-        }
     }
 }
 

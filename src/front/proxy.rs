@@ -25,7 +25,7 @@ use crate::telemetry::Recorder;
 use crate::telemetry::record::CallRecord;
 use crate::timer::Timer;
 use crate::upstream::forward::{CallIds, Outgoing};
-use crate::upstream::upload::{BoxError, Progress, Upload};
+use crate::upstream::upload::{Progress, Upload, UploadFault};
 use crate::upstream::{Repeat, Reply, UpstreamError, WorkerPools};
 
 /// The front of one worker. Its pools, its counters and its timer are touched by no other thread.
@@ -84,7 +84,7 @@ impl Proxy {
     /// not looked at then.
     pub async fn answer<B>(connection: &Connection, request: Request<B>, refused: Option<Rejection>) -> Response<Answer>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: Body<Data = Bytes, Error = UploadFault> + Send + 'static,
     {
         let proxy = &connection.proxy;
         let scope = connection.scope();
@@ -132,7 +132,7 @@ impl Call<'_> {
         mut record: Box<CallRecord>,
     ) -> Response<Answer>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: Body<Data = Bytes, Error = UploadFault> + Send + 'static,
     {
         let live = &self.scope.prepared.snapshot;
         let admission = proxy.gate.admit(live, head, self.now, &self.scope.memo, &mut self.known).await;
@@ -180,7 +180,7 @@ impl Call<'_> {
         mut record: Box<CallRecord>,
     ) -> Response<Answer>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: Body<Data = Bytes, Error = UploadFault> + Send + 'static,
     {
         let Scope { prepared, edge, .. } = self.scope;
         let (live, route) = (&prepared.snapshot, passage.route());
@@ -195,8 +195,7 @@ impl Call<'_> {
             return self.refuse(Rejection::BodyTooLarge, record);
         }
         let upload = if head.raw().has_body {
-            let body = body.map_err(Into::into).boxed_unsync();
-            Upload::stream(body, route.max_body, live.limits.body_timeout, &proxy.timer)
+            Upload::stream(body.boxed_unsync(), route.max_body, live.limits.body_timeout, &proxy.timer)
         } else {
             Upload::Empty
         };
@@ -216,11 +215,10 @@ impl Call<'_> {
             },
             via: &prepared.via,
             host: pool.config().host,
-            chunked: !upload.is_empty() && length.is_none(),
         };
         let repeat = if head.verb().is_safe() && upload.is_empty() { Repeat::Safe } else { Repeat::IfUnsent };
         let timeout = route.response_timeout.unwrap_or(pool.config().response_timeout);
-        match pool.send(|endpoint| outgoing.request(endpoint), upload, repeat, timeout).await {
+        match pool.send(&outgoing, upload, repeat, timeout).await {
             Ok(reply) => {
                 record.first_byte = Some(record.elapsed());
                 self.relay(proxy, reply, &passage, progress, &ids, session, record)
@@ -242,7 +240,7 @@ impl Call<'_> {
         mut record: Box<CallRecord>,
     ) -> Response<Answer> {
         let live = &self.scope.prepared.snapshot;
-        let (mut parts, body) = reply.response.into_parts();
+        let Reply { head: mut parts, body } = reply;
         response::clean(&mut parts.headers, &live.names);
         parts.headers.append(http::header::VIA, self.scope.prepared.via.clone());
         parts.version = http::Version::HTTP_11;
@@ -254,7 +252,7 @@ impl Call<'_> {
             session: Arc::clone(call.session()),
             caller: Arc::clone(call.caller()),
         });
-        Response::from_parts(parts, Answer::streamed(body, reply.lease, record, progress, keeper))
+        Response::from_parts(parts, Answer::streamed(body, record, progress, keeper))
     }
 
     fn fail(
