@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::connection::Prepared;
+use super::response;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::policy::claims::Caller;
@@ -45,7 +47,7 @@ enum Content {
     /// From the gateway itself.
     Own(Option<Bytes>),
     /// From an upstream.
-    Streamed { body: ReplyBody, watch: Option<Box<Watch>>, keeper: Option<Keeper> },
+    Streamed { body: ReplyBody, prepared: Arc<Prepared>, watch: Option<Box<Watch>>, keeper: Option<Keeper> },
 }
 
 /// What a stream needs to know when it must end.
@@ -77,11 +79,12 @@ impl Answer {
     /// An answer that streams from an upstream. With a keeper it ends when its token or session does.
     pub(super) fn streamed(
         body: ReplyBody,
+        prepared: Arc<Prepared>,
         record: Box<CallRecord>,
         upload: Option<Arc<Progress>>,
         keeper: Option<Keeper>,
     ) -> Self {
-        let mut answer = Self { content: Content::Streamed { body, watch: None, keeper }, record, upload };
+        let mut answer = Self { content: Content::Streamed { body, prepared, watch: None, keeper }, record, upload };
         // The server does not poll a body that has ended: 204, 304, HEAD.
         if answer.is_end_stream() {
             answer.complete();
@@ -131,7 +134,7 @@ impl Body for Answer {
         let this = &mut *self;
         let frame = match &mut this.content {
             Content::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Content::Streamed { body, watch, keeper, .. } => match Pin::new(body).poll_frame(context) {
+            Content::Streamed { body, prepared, watch, keeper } => match Pin::new(body).poll_frame(context) {
                 Poll::Pending => {
                     let ended = keeper.as_ref().is_some_and(|keeper| poll_end(watch, keeper, context).is_ready());
                     if !ended {
@@ -140,11 +143,20 @@ impl Body for Answer {
                     this.record.ended_by = EndedBy::Gate;
                     return Poll::Ready(Some(Err(AnswerError::Ended)));
                 }
-                Poll::Ready(frame) => frame.map(|frame| frame.map_err(AnswerError::Upstream)),
+                Poll::Ready(Some(Ok(mut frame))) => {
+                    if let Some(trailers) = frame.trailers_mut() {
+                        response::clean(trailers, &prepared.snapshot.names);
+                    }
+                    Some(Ok(frame))
+                }
+                Poll::Ready(Some(Err(error))) => Some(Err(AnswerError::Upstream(error))),
+                Poll::Ready(None) => None,
             },
         };
         match &frame {
             None => this.complete(),
+            // What the client did not send whole the upstream could not answer whole.
+            Some(Err(AnswerError::Upstream(UpstreamError::Upload(_)))) => {}
             Some(Err(_)) => this.record.ended_by = EndedBy::Upstream,
             Some(Ok(frame)) => {
                 this.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
