@@ -16,8 +16,8 @@ Examples:
   sessiongate check sessiongate.toml
   sessiongate check sessiongate.toml --output json
 
-It is the check that every start and every reload makes: all mistakes at once, each with its line and what to do; keys
-and certificates are read too. Exit codes: 0 valid, 2 not.";
+It is the check that every start and every reload makes: all mistakes at once, each with its line and what to do; \
+keys and certificates are read too. Exit codes: 0 valid, 2 not.";
 
 /// Check a configuration file
 #[derive(Debug, ClapArgs)]
@@ -55,6 +55,7 @@ struct Report<'e> {
 #[derive(Debug, Serialize)]
 struct Place<'e> {
     path: &'e str,
+    /// From 1; 0 for what is wrong in another file.
     line: usize,
     column: usize,
     message: &'e str,
@@ -83,7 +84,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 /// [`Failure::Input`] for a certificate or key that cannot be used.
 pub fn valid(name: &str, snapshot: &Snapshot, form: Form) -> Result<(), Failure> {
     for files in snapshot.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        Certificate::load(&files.cert, &files.key).map_err(|error| Failure::Input(error.to_string()))?;
+        if let Err(error) = Certificate::load(&files.cert, &files.key) {
+            let message = error.to_string();
+            if form == Form::Text {
+                return Err(Failure::Input(message));
+            }
+            let place = Place { path: "listeners", line: 0, column: 0, message: &message, hint: None };
+            say_json(&Report { file: name, valid: false, mistakes: vec![place] })?;
+            return Err(Failure::Said(2));
+        }
     }
     let summary = Summary {
         file: name.into(),

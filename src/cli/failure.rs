@@ -3,9 +3,10 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anstream::eprintln;
 use owo_colors::OwoColorize;
 use sessiongate::config::ConfigErrors;
+
+use super::output::tell;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -38,12 +39,12 @@ impl Failure {
             Self::Input(message) => (message, 2),
             Self::Runtime(message) => (message, 1),
             Self::Mistakes(errors) => {
-                eprintln!("{}", mistakes(&errors));
+                tell(mistakes(&errors));
                 return 2.into();
             }
             Self::Said(code) => return code.into(),
         };
-        eprintln!("{} {message}", "error:".red().bold());
+        tell(format_args!("{} {message}", "error:".red().bold()));
         code.into()
     }
 }

@@ -12,6 +12,7 @@ use sessiongate::config::snapshot::{AccessLog, LogConfig, LogFormat};
 use sessiongate::telemetry::access_log::{AccessLogger, LineFormat};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::failure::Failure;
 
@@ -22,15 +23,13 @@ const ACCESS_BUFFER: usize = 64 * 1024;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
-    /// Where the access log goes, one line per call: stdout, off, or a file to append to
-    ///
-    /// Default: what the configuration file says; without a file, readable lines if standard output is a terminal,
-    /// otherwise none.
+    /// Where the access log goes, one line per call: stdout, off, or a file to append to [default: what the
+    /// configuration file says; without one, stdout if that is a terminal, else off]
     #[arg(long, value_name = "stdout|off|FILE", value_parser = parse_access_log)]
     access_log: Option<AccessLog>,
 
-    /// The form of both logs [default: auto, which is text on a terminal and JSON elsewhere]
-    #[arg(long, value_name = "FORM", hide_possible_values = false)]
+    /// The form of both logs: text, json, or auto, which is text on a terminal and JSON elsewhere [default: auto]
+    #[arg(long, value_name = "FORM", hide_possible_values = true)]
     log_format: Option<Format>,
 
     /// What the log on standard error tells: error, warn, info, debug, trace, or a filter such as
@@ -87,9 +86,7 @@ impl LogArgs {
 /// # Errors
 /// [`Failure::Input`] for a filter that cannot be read.
 pub fn start(level: &str, format: LogFormat) -> Result<WorkerGuard, Failure> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
-        Failure::Input(format!("--log-level {level:?}: {error}; use error, warn, info, debug or trace"))
-    })?;
+    let filter = filter(level)?;
     let (writer, guard) = NonBlockingBuilder::default().lossy(true).thread_name("log").finish(io::stderr());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match line_format(format, &io::stderr()) {
@@ -97,6 +94,21 @@ pub fn start(level: &str, format: LogFormat) -> Result<WorkerGuard, Failure> {
         LineFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
     }
     Ok(guard)
+}
+
+/// A word alone must be a level: as a filter, `verbose` would mean a module of that name, and all else would be silent.
+fn filter(level: &str) -> Result<EnvFilter, Failure> {
+    let wrong = || {
+        let use_instead =
+            "error, warn, info, debug, trace or off, or a filter such as info,sessiongate::upstream=debug";
+        Failure::Input(format!("{level:?} is not a log level; use {use_instead}"))
+    };
+    if level.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        // A variable that is set to nothing is not set.
+        let level = if level.is_empty() { LevelFilter::INFO } else { level.parse().map_err(|_| wrong())? };
+        return Ok(EnvFilter::default().add_directive(level.into()));
+    }
+    EnvFilter::try_new(level).map_err(|_| wrong())
 }
 
 /// The default of `serve` without a file: calls are shown to whoever watches, and to nobody else.
@@ -141,5 +153,27 @@ fn line_format(format: LogFormat, stream: &impl RawStream) -> LineFormat {
         LogFormat::Text => LineFormat::Text { color },
         LogFormat::Auto if stream.is_terminal() => LineFormat::Text { color },
         LogFormat::Auto => LineFormat::Json,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_alone_is_a_level() {
+        for good in ["", "info", "WARN", "off", "info,sessiongate::upstream=debug", "sessiongate=trace"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for wrong in ["verbose", "info,sessiongate=loud"] {
+            assert!(filter(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_access_log_goes_where_it_is_told() {
+        assert_eq!(parse_access_log("stdout"), Ok(AccessLog::Stdout));
+        assert_eq!(parse_access_log("off"), Ok(AccessLog::Off));
+        assert_eq!(parse_access_log("calls.log"), Ok(AccessLog::File("calls.log".into())));
     }
 }

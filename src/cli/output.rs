@@ -10,8 +10,8 @@ use super::failure::Failure;
 /// The flag that chooses the form of an answer.
 #[derive(Debug, Args)]
 pub struct OutputArgs {
-    /// The form of the answer
-    #[arg(short, long, value_name = "FORM", value_enum, default_value_t = Form::Text)]
+    /// The form of the answer: text or json
+    #[arg(short, long, value_name = "FORM", value_enum, default_value_t = Form::Text, hide_possible_values = true)]
     pub output: Form,
 }
 
@@ -37,6 +37,11 @@ pub fn say(text: impl std::fmt::Display) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a line to standard error. Nobody may be there to read it, and that is no reason to stop.
+pub fn tell(text: impl std::fmt::Display) {
+    _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// Writes an answer as JSON.

@@ -5,6 +5,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::failure::Failure;
+use super::output::tell;
 
 /// Makes aws-lc the one crypto library of rustls and of jsonwebtoken, which panics on first use without one.
 ///
@@ -37,11 +38,11 @@ pub fn hide_panic_messages() {
         let thread = thread.name().unwrap_or("without a name");
         tracing::error!(place, thread, "panic; this is a bug in sessiongate");
         // Before logging is set up the line above goes nowhere; a bug must be seen in any case.
-        eprintln!("panic at {place} in thread {thread}; this is a bug in sessiongate");
+        tell(format_args!("panic at {place} in thread {thread}; this is a bug in sessiongate"));
         // Only function names and places; present if RUST_BACKTRACE asks for it.
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {
-            eprintln!("{backtrace}");
+            tell(backtrace);
         }
     }));
 }

@@ -95,9 +95,17 @@ fn table(views: &[View<'_>], terminal: bool) -> String {
         table.add_row([
             view.name.to_owned(),
             if view.hosts.is_empty() { "any".into() } else { view.hosts.join(", ") },
-            if view.methods.len() == Verb::ALL.len() { "any".into() } else { view.methods.join(",") },
+            if view.methods.len() == Verb::ALL.len() {
+                "any".into()
+            } else {
+                view.methods.join(if terminal { ", " } else { "," })
+            },
             view.path.to_owned(),
-            if view.exempt { "nothing".into() } else { "session".into() },
+            match (view.exempt, view.upstream) {
+                (true, _) => "nothing".into(),
+                (false, None) => "token".into(),
+                (false, Some(_)) => "session".into(),
+            },
             match view.scopes {
                 "" => "-".into(),
                 scopes if view.any_scope => format!("any of {scopes}"),
@@ -105,7 +113,7 @@ fn table(views: &[View<'_>], terminal: bool) -> String {
             },
             view.max_body
                 .map_or_else(|| "unlimited".into(), |bytes| bytesize::ByteSize(bytes).display().iec().to_string()),
-            view.upstream.unwrap_or("the gateway itself").to_owned(),
+            view.upstream.unwrap_or("(the gateway)").to_owned(),
         ]);
     }
     table.trim_fmt()

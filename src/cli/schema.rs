@@ -10,7 +10,7 @@ const EXAMPLES: &str = "\
 Examples:
   sessiongate schema > sessiongate.schema.json
 
-Editors that know TOML schemas (taplo, Even Better TOML) complete and check a file whose first line is
+Editors that know TOML schemas (taplo, Even Better TOML) complete and check files that begin with
   #:schema ./sessiongate.schema.json";
 
 /// Print the JSON Schema of the configuration file

@@ -11,8 +11,8 @@ use sessiongate::server::{Gateway, Options, StartError};
 use url::Url;
 
 use super::failure::Failure;
-use super::output::Form;
-use super::signals::Signals;
+use super::output::{Form, tell};
+use super::signals::{Leaves, Signals};
 use super::{check, configuration, log, process};
 
 const EXAMPLES: &str = "\
@@ -24,16 +24,17 @@ Examples:
       --hs256-secret-file secret.key --admin 127.0.0.1:9901 \\
       --tls-listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem
 
-Without --config and without the three flags, ./sessiongate.toml or /etc/sessiongate/sessiongate.toml is used.
+Without --config and without flags, ./sessiongate.toml or /etc/sessiongate/sessiongate.toml is used.
 
 Signals: TERM or INT drain and exit 0, a second one ends at once; HUP reads configuration and certificates again.";
 
-/// What is needed to serve without a configuration file.
-const WITHOUT_FILE: [&str; 3] = ["listen", "upstream", "hs256_secret_file"];
+/// Flags that stand for a configuration file.
+const WITHOUT_FILE: [&str; 9] =
+    ["listen", "upstream", "hs256_secret_file", "admin", "tls_listen", "tls_cert", "tls_key", "workers", "audience"];
 
 /// Run the gateway
 #[derive(Debug, ClapArgs)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_override_self = true)]
 pub struct Args {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", conflicts_with_all = WITHOUT_FILE)]
@@ -111,7 +112,7 @@ fn parse_upstream(text: &str) -> Result<Url, String> {
 /// Where the configuration of a running gateway comes from.
 enum Source {
     File(PathBuf),
-    Flags(Fileless),
+    Flags(Box<Fileless>),
 }
 
 impl Args {
@@ -121,7 +122,7 @@ impl Args {
         {
             let tls = flags.tls_listen.zip(flags.tls_cert.clone()).zip(flags.tls_key.clone());
             let logs = log::fileless();
-            return Ok(Source::Flags(Fileless {
+            return Ok(Source::Flags(Box::new(Fileless {
                 listen: Some(listen),
                 tls: tls.map(|((address, cert), key)| (address, TlsFiles { cert, key })),
                 upstream: upstream.clone(),
@@ -131,7 +132,7 @@ impl Args {
                 workers: flags.workers.map(usize::from),
                 access: logs.access,
                 format: logs.format,
-            }));
+            })));
         }
         let path = self.config.clone().or_else(configuration::usual_file);
         path.map(Source::File).ok_or_else(|| Failure::Input(NOTHING_TO_SERVE.into()))
@@ -173,9 +174,9 @@ async fn serve(args: &Args) -> Result<(), Failure> {
     let access_log = log::access_log(&snapshot.logs)?;
     let gateway = start(Options { snapshot, load, access_log, takeover: args.takeover })?;
     for bound in gateway.bound() {
-        anstream::eprintln!("listening on {bound}");
+        tell(format_args!("listening on {bound}"));
     }
-    signals.rule(gateway).await.map_err(|error| Failure::runtime("the gateway failed", error))
+    signals.rule(gateway, Leaves::Never).await.map_err(|error| Failure::runtime("the gateway failed", error))
 }
 
 /// Reads the file again; what flags said at the start still holds.
@@ -196,4 +197,69 @@ pub fn start(options: Options) -> Result<Gateway, Failure> {
         StartError::Tls(error) => Failure::Input(error.to_string()),
         StartError::Listen(_) | StartError::Thread(_) | StartError::Metrics(_) => Failure::Runtime(error.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Args, String> {
+        let words = std::iter::once("serve").chain(line.split_ascii_whitespace());
+        Line::try_parse_from(words).map(|line| line.args).map_err(|error| error.to_string())
+    }
+
+    const FLAGS: &str = "--listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 --hs256-secret-file f";
+
+    #[test]
+    fn addresses_are_an_ip_and_a_port() {
+        for (text, address) in [("127.0.0.1:8080", true), ("[::1]:80", true), ("localhost:80", true), ("80", false)] {
+            assert_eq!(parse_address(text).is_ok(), address, "{text}");
+        }
+        assert!(parse_address("localhost:99999").is_err() && parse_address("example.com:80").is_err());
+    }
+
+    #[test]
+    fn flags_that_belong_together_come_together() {
+        for good in [
+            "",
+            "-c f",
+            "-t -c f",
+            FLAGS,
+            &format!("{FLAGS} --admin 127.0.0.1:9901 --workers 2 --audience a --audience b --takeover -t"),
+            &format!("{FLAGS} --tls-cert c --tls-key k --tls-listen 127.0.0.1:8443"),
+            &format!("{FLAGS} --access-log off --access-log stdout --log-format json"),
+        ] {
+            parse(good).unwrap_or_else(|error| panic!("{good}: {error}"));
+        }
+        for wrong in [
+            "--listen 127.0.0.1:8080",
+            "--listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000",
+            "--admin 127.0.0.1:9901",
+            &format!("-c f {FLAGS}"),
+            "-c f --workers 2",
+            &format!("{FLAGS} --tls-cert c"),
+            &format!("{FLAGS} --workers 0"),
+            &format!("{FLAGS} --upstream nonsense"),
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn flags_become_the_configuration() {
+        let args =
+            parse(&format!("{FLAGS} --tls-cert c --tls-key k --tls-listen 127.0.0.1:8443 --audience a")).unwrap();
+        let Ok(Source::Flags(flags)) = args.source() else { panic!() };
+        assert_eq!(flags.listen.map(|address| address.port()), Some(8080));
+        assert_eq!(flags.tls.map(|(address, files)| (address.port(), files.key)), Some((8443, "k".into())));
+        assert_eq!(flags.audiences, ["a"]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use jiff::SignedDuration;
@@ -20,9 +20,13 @@ use super::output::say;
 const EXAMPLES: &str = "\
 Examples:
   head -c 48 /dev/urandom | base64 > secret.key
-  TOKEN=$(sessiongate token --hs256-secret-file secret.key --client-id my-app --scope 'orders.read orders.write')
-  sessiongate token --hs256-secret-file secret.key --client-id my-app --expires-in=-5m        # one that has expired
-  sessiongate token --hs256-secret-file secret.key --client-id my-app --claim tenant=7 --claim roles='[\"a\",\"b\"]'
+  TOKEN=$(sessiongate token --hs256-secret-file secret.key --client-id my-app \\
+      --subject alice --scope 'orders.read orders.write')
+
+  One that has expired, and one with more claims:
+  sessiongate token --hs256-secret-file secret.key --client-id my-app --expires-in=-5m
+  sessiongate token --hs256-secret-file secret.key --client-id my-app \\
+      --claim tenant=7 --claim roles='[\"a\",\"b\"]'
 
 Only the token is printed. It is signed with HS256 and its header has neither kid nor typ.";
 
@@ -126,7 +130,7 @@ impl Args {
 
 /// Time since the epoch.
 pub fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    sessiongate::clock::Clock::default().wall().since(sessiongate::policy::time::Timestamp::EPOCH)
 }
 
 /// Signs claims with HS256.

@@ -18,7 +18,7 @@ use sessiongate::server::{Gateway, Options};
 
 use super::failure::Failure;
 use super::output::{is_terminal, say};
-use super::signals::Signals;
+use super::signals::{Leaves, Signals};
 use super::{log, process, serve};
 use script::Bearer;
 use service::Service;
@@ -78,7 +78,7 @@ async fn demo(args: &Args) -> Result<(), Failure> {
                 handle.end();
                 outcome
             }
-            _ = signals.rule(gateway) => Err(Failure::Runtime("the walk was interrupted".into())),
+            _ = signals.rule(gateway, Leaves::WithTerminal) => Err(Failure::Runtime("the walk was interrupted".into())),
         };
     }
     let (listen, moved) = match args.listen {
@@ -89,7 +89,7 @@ async fn demo(args: &Args) -> Result<(), Failure> {
     // Whoever watches sees the calls; a file or pipe gets the sheet alone.
     let gateway = start(&setup, listen, service_address, if is_terminal() { "stdout" } else { "off" })?;
     show(&gateway, &setup, service_address, moved)?;
-    signals.rule(gateway).await.map_err(|error| Failure::runtime("the gateway failed", error))
+    signals.rule(gateway, Leaves::WithTerminal).await.map_err(|error| Failure::runtime("the gateway failed", error))
 }
 
 /// Starts the gate by a configuration file like any other.

@@ -273,6 +273,42 @@ fn shortened(value: &str) -> String {
 mod tests {
     use super::*;
 
+    fn answer(status: u16, fields: &[(&str, &str)], body: &str) -> Response<Bytes> {
+        let mut answer = Response::builder().status(status).header("x-request-id", "r");
+        for (name, value) in fields {
+            answer = answer.header(*name, *value);
+        }
+        answer.body(Bytes::from(body.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn an_answer_that_is_not_as_specified_is_found_out() {
+        let (service, setup) = (Arc::default(), Setup::new().unwrap());
+        let mut walk = Walk::new(SocketAddr::from(([127, 0, 0, 1], 1)), &service, &setup);
+        walk.number = 7;
+        let seen = |calls| Seen { calls, ..Seen::default() };
+        let judge = |answer: &Response<Bytes>, before, after| {
+            walk.judge(&script::CLOSED, answer, &seen(before), &seen(after)).len()
+        };
+        let fields = [("x-correlation-id", "walk-7"), ("content-type", "application/problem+json")];
+        let body = r#"{"code":"session-closed"}"#;
+        assert_eq!(judge(&answer(404, &fields, body), 3, 3), 0);
+        assert_eq!(judge(&answer(404, &fields, body), 3, 4), 1, "the service saw it");
+        assert_eq!(judge(&answer(403, &fields, body), 3, 3), 1);
+        assert_eq!(judge(&answer(404, &fields, r#"{"code":"session-expired"}"#), 3, 3), 1);
+        assert_eq!(judge(&answer(404, &fields[..1], body), 3, 3), 1);
+        assert_eq!(judge(&answer(404, &fields[1..], body), 3, 3), 1);
+        assert_eq!(judge(&answer(200, &[], ""), 3, 4), 5);
+    }
+
+    #[tokio::test]
+    async fn a_walk_without_a_gate_fails() {
+        let (service, setup) = (Arc::default(), Setup::new().unwrap());
+        _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert!(matches!(Walk::new(nobody, &service, &setup).run().await, Err(Failure::Runtime(_))));
+    }
+
     #[test]
     fn long_values_are_shortened() {
         assert_eq!(shortened("Bearer eyJhbGciOiJIUzI1NiJ9.abcdefgh"), "Bearer eyJhbG…efgh");

@@ -130,7 +130,10 @@ impl Judge<'_> {
             self.refuse("route", rejection, vec![], vec![others])
         })?;
         let route = routed.route();
-        self.pass("route", vec![format!("{}: {} {}", route.name, route.methods, route.path)]);
+        let mut facts = vec![format!("{}: {} {}", route.name, route.methods, route.path)];
+        facts.extend(needs(route));
+        facts.push(self.goes_to(route));
+        self.pass("route", facts);
         if routed.exempt().is_some() {
             let then = format!("the route is exempt: nothing more is asked, and {}", self.goes_to(route));
             return Ok(Verdict::Admitted { then });
@@ -178,13 +181,12 @@ impl Judge<'_> {
         refused: Option<Rejection>,
     ) -> Result<(), Verdict> {
         let client = &caller.owner().client;
-        let mut scopes = vec![format!("the token has {}", quoted(caller.scope()))];
-        scopes.extend(needs(route));
+        let lacking = needs(route).unwrap_or_default();
         let mismatch = format!("client-id says {}", presented.client());
         let stages = [
             ("token", self.about_token(caller), vec![]),
             ("client", vec![format!("the token is of client {client}")], vec![mismatch]),
-            ("scopes", scopes, vec![]),
+            ("scopes", vec![format!("the token has {}", quoted(caller.scope()))], vec![lacking]),
         ];
         let stops_at = refused.map(|rejection| match rejection {
             Rejection::ClientMismatch | Rejection::SessionMismatch => "client",

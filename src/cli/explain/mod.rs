@@ -21,8 +21,8 @@ Examples:
   sessiongate explain POST /orders --config sessiongate.toml \\
       --header \"authorization: Bearer $TOKEN\" --header 'client-id: my-app' --header @headers.txt
 
-It makes the same decisions as the gate, with the same code, but for two things: HTTP framing is not looked at, and the
-session is not looked up. Tokens and session-ids are never shown.";
+It makes the same decisions as the gate, with the same code, but for two things: HTTP framing is not looked at, and \
+the session is not looked up. Tokens and session-ids are never shown.";
 
 /// Explain what the gate would say to a call
 #[derive(Debug, ClapArgs)]

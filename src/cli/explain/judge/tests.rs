@@ -13,9 +13,8 @@ const NOW: u64 = 1_000_000;
 
 fn snapshot() -> Snapshot {
     _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
-    let folder = std::env::temp_dir().join(format!("sessiongate-explain-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("key"), SECRET).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("key"), SECRET).unwrap();
     let text = r#"
         version = 1
         listeners = [{ address = "127.0.0.1:8080" }]
@@ -33,7 +32,7 @@ fn snapshot() -> Snapshot {
         exempt = true
         upstream = "orders"
     "#;
-    config::parse(text, &folder.join("test.toml"), 1).unwrap_or_else(|errors| panic!("{errors}"))
+    config::parse(text, &folder.path().join("test.toml"), 1).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn bearer(client: &str, scope: &str, exp: u64) -> String {
