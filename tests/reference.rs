@@ -160,3 +160,14 @@ fn the_session_key_of_the_runbook_is_the_one_the_gate_makes() {
     let id = sessiongate::policy::ids::SessionId::parse(id.as_bytes()).expect("a session-id");
     assert_eq!(id.key().to_string(), key);
 }
+
+#[test]
+fn the_small_example_is_a_valid_configuration() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("secret.key"), "stand-in-".repeat(6)).expect("a secret");
+    std::fs::create_dir(folder.path().join("examples")).expect("a folder");
+    let origin = folder.path().join("examples/orders.toml");
+    _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+    let read = sessiongate::config::parse(&read("examples/orders.toml"), &origin, 1);
+    assert_eq!(read.map(|live| live.routes.routes().len()).map_err(|errors| errors.to_string()), Ok(4));
+}
