@@ -9,8 +9,9 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::Found;
-use super::nearest::{did_you_mean, listed, nearest};
+use super::nearest::nearest;
 use super::raw::File;
+use super::wording::Fault;
 
 /// Most mistakes of shape that are looked for; after these the rest is not read.
 const MOST: usize = 100;
@@ -39,6 +40,10 @@ impl Touched {
     pub(super) fn contains(&self, table: Range<usize>, key: &str) -> bool {
         self.0.contains(&(table, key.to_owned()))
     }
+
+    fn has_table(&self, span: &Range<usize>) -> bool {
+        self.0.iter().any(|(table, _)| table == span)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +57,14 @@ impl<'t> Document<'t> {
     pub(super) fn parse(text: &'t str) -> (Self, Vec<Found>) {
         let (root, errors) = DeTable::parse_recoverable(text);
         let found = errors.into_iter().map(|error| {
+            let span = error.span().unwrap_or_default();
             let message = error.message().trim().replace('\n', "; ");
-            Found::new(error.span().unwrap_or_default(), message)
+            match key_before(text, span.start).filter(|_| message.starts_with("key with no value")) {
+                Some(key) => {
+                    Found::new(span, format!("the key {key:?} has no value")).hint(format!("write {key} = .."))
+                }
+                None => Found::new(span, message),
+            }
         });
         (Self { root }, found.collect())
     }
@@ -62,7 +73,13 @@ impl<'t> Document<'t> {
     pub(super) fn path_of(&self, span: &Range<usize>) -> String {
         let mut path = String::new();
         for step in locate(self.root.get_ref(), span).unwrap_or_default() {
+            // A key may hold anything, also what moves a cursor.
+            let plain = |key: &str| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             match step {
+                Step::Key(key) if !plain(&key) => {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    path.push_str(&format!("{dot}{key:?}"));
+                }
                 Step::Key(key) if path.is_empty() => path.push_str(&key),
                 Step::Key(key) => path.extend([".", &key]),
                 Step::Index(index) => path.push_str(&format!("[{index}]")),
@@ -97,8 +114,9 @@ impl<'t> Document<'t> {
                 reading.found.push(Found { span, message, hint });
                 return reading;
             };
-            // A key that was taken for another one is one mistake, whatever its value is.
-            if !renamed.contains(&span_of_key(root.get_ref(), &path)) {
+            // A key that was taken for another one is one mistake, whatever its value is; so is a table of which
+            // something was taken out, whatever it lacks now.
+            if !reading.touched.has_table(&span) && !renamed.contains(&span_of_key(root.get_ref(), &path)) {
                 reading.found.push(Found { span: span.clone(), message, hint });
             }
             match meant.filter(|meant| rename(&mut root, &path, meant)) {
@@ -108,6 +126,14 @@ impl<'t> Document<'t> {
         }
         reading
     }
+}
+
+/// The word that a line starts with.
+fn key_before(text: &str, offset: usize) -> Option<&str> {
+    let line = text.get(..offset)?.rsplit('\n').next()?.trim_start();
+    let word = line.trim_end();
+    let plain = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    plain.then_some(word)
 }
 
 /// The deepest thing at exactly `span`, else the deepest around it.
@@ -251,75 +277,6 @@ fn take_out(root: &mut Spanned<DeTable<'_>>, path: &[Step], touched: &mut Touche
         }
         let Some(next) = step_into(value.get_mut(), step) else { return };
         value = next;
-    }
-}
-
-/// A message of serde in plain words. Values are left out of it: one of them may be a misplaced secret.
-struct Fault {
-    message: String,
-    hint: Option<String>,
-    /// The key that was meant.
-    meant: Option<String>,
-}
-
-impl Fault {
-    fn read(text: &str) -> Self {
-        let plain = |message: String| Self { message, hint: None, meant: None };
-        let mut quoted = text.split('`').skip(1).step_by(2);
-        if text.starts_with("unknown field") {
-            let word = quoted.next().unwrap_or_default();
-            let known: Vec<&str> = quoted.collect();
-            let meant = nearest(word, known.iter().copied());
-            let hint = match meant {
-                Some(meant) => Some(format!("did you mean {meant:?}?")),
-                None if known.is_empty() => None,
-                None => Some(format!("known here: {}", known.join(", "))),
-            };
-            return Self { message: format!("unknown key {word:?}"), hint, meant: meant.map(str::to_owned) };
-        }
-        if text.starts_with("unknown variant") {
-            let word = quoted.next().unwrap_or_default();
-            let known: Vec<&str> = quoted.collect();
-            let message = format!("{word:?} is not one of {}", listed(&known));
-            return Self { message, hint: did_you_mean(word, known.iter().copied()), meant: None };
-        }
-        let parts = |rest: &str| rest.split_once(", expected ").map(|(a, b)| (a.to_owned(), b.to_owned()));
-        if let Some((found, expected)) = text.strip_prefix("invalid type: ").and_then(parts) {
-            return plain(format!("expected {}, found {}", expected_kind(&expected), found_kind(&found)));
-        }
-        if let Some((found, expected)) = text.strip_prefix("invalid value: ").and_then(parts) {
-            let found = found.split('`').nth(1).unwrap_or("this").to_owned();
-            return plain(format!("{found} is out of range; expected {}", expected_kind(&expected)));
-        }
-        plain(text.trim().replace('\n', "; "))
-    }
-}
-
-fn expected_kind(expected: &str) -> &str {
-    match expected {
-        "a string" | "string or map" => "text",
-        "a boolean" => "true or false",
-        "a sequence" => "a list",
-        "a map" => "a table",
-        "u16" => "a whole number up to 65535",
-        "u8" | "u32" | "u64" | "usize" => "a whole number from 0",
-        "i64" => "a whole number",
-        "a nonzero u32" => "a whole number from 1",
-        _ if expected.starts_with("struct ") => "a table",
-        _ if expected.contains("enum ") => "a word",
-        _ => expected,
-    }
-}
-
-fn found_kind(found: &str) -> &str {
-    match found.split([' ', '`']).next() {
-        Some("string" | "character") => "text",
-        Some("integer" | "floating") => "a number",
-        Some("boolean") => "true or false",
-        Some("sequence") => "a list",
-        Some("map") => "a table",
-        Some("unit") => "nothing",
-        _ => "something else",
     }
 }
 

@@ -47,8 +47,8 @@ impl Fileless {
     /// Compiles the flags. `generation` numbers the snapshot.
     ///
     /// # Errors
-    /// All flags that are wrong: a secret that cannot be read or is too short, an upstream that is no `http://host:port`,
-    /// two listeners on one port, and so on.
+    /// All flags that are wrong: a secret that cannot be read or is too short, an upstream that is no
+    /// `http://host:port`, two listeners on one port, and so on.
     pub fn compile(&self, generation: u64) -> Result<Snapshot, ConfigErrors> {
         let compiled = compile::compile(&self.file(), &Touched::default(), Path::new(""), generation);
         let mut snapshot = compiled.map_err(|found| ConfigErrors::new("serve", "", found, |_| String::new()))?;

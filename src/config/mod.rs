@@ -16,14 +16,20 @@ mod nearest;
 pub mod raw;
 mod report;
 mod restart;
+mod schema;
 pub mod snapshot;
+mod wording;
 
 use std::path::Path;
 
 pub use error::{ConfigErrors, Mistake};
 pub use fileless::Fileless;
 pub use live::Live;
+pub use schema::json_schema;
 pub use snapshot::Snapshot;
+
+#[cfg(test)]
+mod tests;
 
 use document::Document;
 use error::Found;

@@ -44,8 +44,20 @@ impl ConfigErrors {
             let stars: String = secret.bytes().map(star).collect();
             shown.replace_range(span, &stars);
         }
-        shown
+        // Where the syntax is broken, the tree above may lack what the line still says.
+        let hidden = |line: &str| match line.split_once('=') {
+            Some((key, value)) if sounds_secret(key) && !value.trim_start().starts_with(['{', '[']) => {
+                format!("{key}={}", "*".repeat(value.len()))
+            }
+            _ => line.to_owned(),
+        };
+        shown.split('\n').map(hidden).collect::<Vec<_>>().join("\n")
     }
+}
+
+fn sounds_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    ["secret", "token", "password"].iter().any(|word| key.contains(word))
 }
 
 /// All mistakes as one diagnostic with a label each.

@@ -14,7 +14,7 @@ use super::response;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::policy::claims::Caller;
-use crate::policy::session::{Session, Standing};
+use crate::policy::session::{Ended, Session, Standing};
 use crate::telemetry::record::{CallRecord, EndedBy};
 use crate::timer::{Deadline, Timer};
 use crate::upstream::upload::Progress;
@@ -63,6 +63,7 @@ pub(super) struct Keeper {
 #[derive(Debug)]
 struct Watch {
     deadline: Deadline,
+    ended: Ended,
 }
 
 impl Answer {
@@ -111,11 +112,11 @@ fn poll_end(watch: &mut Option<Box<Watch>>, keeper: &Keeper, context: &mut Conte
     let watch = watch.get_or_insert_with(|| {
         let mut deadline = keeper.timer.deadline();
         deadline.reset(LOOK);
-        Box::new(Watch { deadline })
+        Box::new(Watch { deadline, ended: Arc::clone(&keeper.session).ended() })
     });
     while watch.deadline.poll_elapsed(context).is_ready() {
         // From here on the end of the session wakes the stream at once.
-        if keeper.session.poll_ended(context).is_ready() || keeper.must_end(keeper.gate.clock()) {
+        if Pin::new(&mut watch.ended).poll(context).is_ready() || keeper.must_end(keeper.gate.clock()) {
             return Poll::Ready(());
         }
         watch.deadline.reset(LOOK);

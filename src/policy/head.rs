@@ -88,6 +88,10 @@ impl<'r> Head<'r> {
         if raw.headers.len() > FIELDS_MAX {
             return Err(Rejection::HeadTooLarge);
         }
+        // An absolute target names a resource of HTTP (RFC 9112 section 3.2.2).
+        if raw.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+            return Err(Rejection::TargetMalformed);
+        }
         let path = target::canonical(raw.uri.path())?;
         let mut head = Self {
             raw,

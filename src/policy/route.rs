@@ -89,6 +89,8 @@ type Paths = Router<ByMethod>;
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
     routes: Vec<Route>,
+    /// The session endpoint: it has its path on every host, whatever else is routed there.
+    session: Option<u16>,
     any_host: Paths,
     hosts: HashMap<Box<str>, Paths>,
 }
@@ -97,16 +99,21 @@ impl RouteTable {
     /// Adds a route.
     ///
     /// # Errors
-    /// [`RouteConflict`] if it can never be told apart from one that is there.
+    /// [`RouteConflict`] if it can never be told apart from one that is there; then nothing has changed.
     pub fn add(&mut self, route: Route) -> Result<(), RouteConflict> {
-        // 65,535 routes are refused long before by the size of a configuration file.
-        let place =
-            u16::try_from(self.routes.len()).map_err(|_| RouteConflict::Pattern("there are too many routes".into()))?;
-        if route.hosts.is_empty() {
-            insert(&mut self.any_host, &route, place, &self.routes)?;
-        }
-        for host in &route.hosts {
-            insert(self.hosts.entry(host.clone()).or_default(), &route, place, &self.routes)?;
+        let place = u16::try_from(self.routes.len());
+        let place = place.map_err(|_| RouteConflict::Pattern("there are too many routes".into()))?;
+        if route.action == Action::Session {
+            self.session = Some(place);
+        } else if route.hosts.is_empty() {
+            self.any_host = with(&self.any_host, &route, place, &self.routes)?;
+        } else {
+            let changed = route.hosts.iter().map(|host| {
+                let paths = self.hosts.get(host).cloned().unwrap_or_default();
+                Ok((host.clone(), with(&paths, &route, place, &self.routes)?))
+            });
+            let changed: Vec<_> = changed.collect::<Result<_, RouteConflict>>()?;
+            self.hosts.extend(changed);
         }
         self.routes.push(route);
         Ok(())
@@ -118,12 +125,17 @@ impl RouteTable {
         &self.routes
     }
 
-    /// The route of a call, and its number. The exact host comes first, then `*.` of its parents, then routes for
+    /// The route of a call, and its number. The session endpoint comes first, then the exact host, then `*.` of its parents, then routes for
     /// every host; within a host the most specific path.
     ///
     /// # Errors
     /// [`Rejection::RouteUnknown`], or [`Rejection::MethodNotAllowed`] with the methods that are.
     pub fn find(&self, head: &Head<'_>) -> Result<(u16, &Route), Rejection> {
+        if let Some(place) = self.session.filter(|_| head.path() == target::SESSION_PATH) {
+            let route = &self.routes[usize::from(place)];
+            let allowed = route.methods.contains(head.verb());
+            return if allowed { Ok((place, route)) } else { Err(Rejection::MethodNotAllowed(route.methods)) };
+        }
         let mut allowed = MethodSet::NONE;
         let mut look = |paths: &Paths| {
             let found = paths.at(head.path()).ok()?.value;
@@ -148,15 +160,17 @@ impl RouteTable {
     }
 }
 
-fn insert(paths: &mut Paths, route: &Route, place: u16, routes: &[Route]) -> Result<(), RouteConflict> {
-    insert_pattern(paths, &route.path, route, place, routes)?;
+/// The paths with one more route.
+fn with(paths: &Paths, route: &Route, place: u16, routes: &[Route]) -> Result<Paths, RouteConflict> {
+    let mut paths = paths.clone();
+    insert_pattern(&mut paths, &route.path, route, place, routes)?;
     // `/files/{*rest}` also means `/files/`: a rest that is empty.
-    match route.path.rfind("{*") {
-        Some(star) if route.path[..star].ends_with('/') => {
-            insert_pattern(paths, &route.path[..star], route, place, routes)
-        }
-        _ => Ok(()),
+    if let Some(star) = route.path.rfind("{*")
+        && route.path[..star].ends_with('/')
+    {
+        insert_pattern(&mut paths, &route.path[..star], route, place, routes)?;
     }
+    Ok(paths)
 }
 
 fn insert_pattern(

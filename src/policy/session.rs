@@ -4,6 +4,7 @@
 //! admitted call writes two words and takes no lock; everything that must change as one goes through
 //! [`Session::visit`].
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -101,7 +102,14 @@ pub struct Progress {
 struct Shared {
     progress: Progress,
     /// Those who wait for the end. Few sessions have any, so the list is made when the first one comes.
-    waiting: Option<Box<Vec<Waker>>>,
+    waiting: Option<Box<Waiting>>,
+}
+
+/// Wakers by the numbers of those who wait.
+#[derive(Default)]
+struct Waiting {
+    wakers: Vec<(u64, Waker)>,
+    last: u64,
 }
 
 /// A session and its life.
@@ -238,28 +246,59 @@ impl Session {
             if let Standing::Ended(_) = progress.standing {
                 let waiting = shared.waiting.take();
                 drop(shared);
-                waiting.into_iter().flat_map(|wakers| *wakers).for_each(Waker::wake);
+                waiting.into_iter().flat_map(|waiting| waiting.wakers).for_each(|(_, waker)| waker.wake());
             }
         }
         Ok(outcome)
     }
 
-    /// Ready once the session has ended; long-lived streams poll this. A waker stays registered until the end.
-    pub fn poll_ended(&self, context: &mut Context<'_>) -> Poll<EndCause> {
-        let mut shared = self.lock();
-        if let Standing::Ended(cause) = shared.progress.standing {
-            return Poll::Ready(cause);
-        }
-        let waiting = shared.waiting.get_or_insert_default();
-        if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-            waiting.push(context.waker().clone());
-        }
-        Poll::Pending
+    /// Waits for the end of the session; long-lived streams do.
+    #[must_use]
+    pub const fn ended(self: Arc<Self>) -> Ended {
+        Ended { session: self, number: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         // No visit panics half way: it edits a copy.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ready with the cause once its session has ended. Dropped before, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Ended {
+    session: Arc<Session>,
+    number: Option<u64>,
+}
+
+impl Future for Ended {
+    type Output = EndCause;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<EndCause> {
+        let this = &mut *self;
+        let mut shared = this.session.lock();
+        if let Standing::Ended(cause) = shared.progress.standing {
+            return Poll::Ready(cause);
+        }
+        let waiting = shared.waiting.get_or_insert_default();
+        let number = *this.number.get_or_insert_with(|| {
+            waiting.last += 1;
+            waiting.last
+        });
+        match waiting.wakers.iter_mut().find(|(known, _)| *known == number) {
+            Some((_, waker)) => waker.clone_from(context.waker()),
+            None => waiting.wakers.push((number, context.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        if let Some(waiting) = &mut self.session.lock().waiting {
+            waiting.wakers.retain(|(known, _)| *known != number);
+        }
     }
 }
 
@@ -329,18 +368,24 @@ mod tests {
                 self.0.store(true, Ordering::SeqCst);
             }
         }
-        let (session, flag) = (session(), Arc::new(Flag(false.into())));
+        let (session, flag) = (Arc::new(session()), Arc::new(Flag(false.into())));
         let waker = Waker::from(Arc::clone(&flag));
         let mut context = Context::from_waker(&waker);
-        assert!(session.poll_ended(&mut context).is_pending());
-        session
-            .visit(|progress| {
-                progress.standing = Standing::Ended(EndCause::Revoked);
-                Ok::<_, ()>(())
-            })
-            .unwrap();
+        let waiting = || session.lock().waiting.as_ref().map_or(0, |waiting| waiting.wakers.len());
+        let (mut ended, mut dropped) = (Arc::clone(&session).ended(), Arc::clone(&session).ended());
+        assert!(Pin::new(&mut ended).poll(&mut context).is_pending());
+        assert!(Pin::new(&mut ended).poll(&mut context).is_pending());
+        assert!(Pin::new(&mut dropped).poll(&mut context).is_pending());
+        assert_eq!(waiting(), 2);
+        drop(dropped);
+        assert_eq!(waiting(), 1);
+        let revoke = |progress: &mut Progress| {
+            progress.standing = Standing::Ended(EndCause::Revoked);
+            Ok::<_, ()>(())
+        };
+        session.visit(revoke).unwrap();
         assert!(flag.0.load(Ordering::SeqCst));
-        assert_eq!(session.poll_ended(&mut context), Poll::Ready(EndCause::Revoked));
+        assert_eq!(Pin::new(&mut ended).poll(&mut context), Poll::Ready(EndCause::Revoked));
     }
 
     #[test]

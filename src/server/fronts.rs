@@ -1,6 +1,5 @@
 //! The fronts that connections are served by: calls and the operator.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,20 +42,14 @@ impl Front for AdminFront {
         Arc::clone(&self.0)
     }
 
-    fn answer(
+    async fn answer(
         connection: Arc<Admin>,
         request: Request<RequestBody>,
         refused: Option<Rejection>,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send {
-        async move {
-            match refused {
-                None => connection.answer(request).await,
-                Some(rejection) => {
-                    let mut response = Response::new(Full::from(rejection.row().detail));
-                    *response.status_mut() = rejection.status();
-                    response
-                }
-            }
-        }
+    ) -> Response<Full<Bytes>> {
+        let Some(rejection) = refused else { return connection.answer(request).await };
+        let mut response = Response::new(Full::from(rejection.row().detail));
+        *response.status_mut() = rejection.status();
+        response
     }
 }

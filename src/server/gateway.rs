@@ -206,28 +206,23 @@ impl Gateway {
         &self.bound
     }
 
-    /// Reads the configuration again and puts it in force, or leaves everything as it is and logs why.
+    /// Something to control it with while another thread waits in [`join`](Self::join).
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.control))
+    }
+
+    /// As [`Handle::reload`].
     pub fn reload(&self) {
         self.control.reload();
     }
 
-    /// Begins the shutdown: no more sessions are opened and readiness is off at once; after `server.drain.delay` no more
-    /// connections are accepted, and what is under way may finish until the deadline.
+    /// As [`Handle::drain`].
     pub fn drain(&self) {
-        self.control.gate.begin_drain();
-        let (drain, delay) = (self.control.drain.clone(), self.control.live.snapshot().drain_delay);
-        tracing::info!(?delay, "draining");
-        if delay.is_zero() {
-            drain.begin();
-        } else {
-            thread::spawn(move || {
-                thread::sleep(delay);
-                drain.begin();
-            });
-        }
+        self.control.drain();
     }
 
-    /// Ends at once; connections that are left are dropped.
+    /// As [`Handle::end`].
     pub fn end(&self) {
         self.control.drain.end();
     }
@@ -246,6 +241,34 @@ impl Gateway {
     }
 }
 
+/// Controls a running gateway; clones control the same one.
+#[derive(Clone)]
+pub struct Handle(Arc<Control>);
+
+impl Handle {
+    /// Reads the configuration again and puts it in force, or leaves everything as it is and logs why.
+    pub fn reload(&self) {
+        self.0.reload();
+    }
+
+    /// Begins the shutdown: no more sessions are opened and readiness is off at once; after `server.drain.delay` no more
+    /// connections are accepted, and what is under way may finish until the deadline.
+    pub fn drain(&self) {
+        self.0.drain();
+    }
+
+    /// Ends at once; connections that are left are dropped.
+    pub fn end(&self) {
+        self.0.drain.end();
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gateway").field("bound", &self.bound).finish_non_exhaustive()
@@ -253,6 +276,20 @@ impl std::fmt::Debug for Gateway {
 }
 
 impl Control {
+    fn drain(&self) {
+        self.gate.begin_drain();
+        let (drain, delay) = (self.drain.clone(), self.live.snapshot().drain_delay);
+        tracing::info!(?delay, "draining");
+        if delay.is_zero() {
+            drain.begin();
+        } else {
+            thread::spawn(move || {
+                thread::sleep(delay);
+                drain.begin();
+            });
+        }
+    }
+
     fn reload(&self) {
         let Some(load) = &self.load else {
             return tracing::info!("there is no configuration file, so there is nothing to reload");

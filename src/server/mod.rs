@@ -37,7 +37,7 @@ pub mod worker;
 
 pub use body::RequestBody;
 pub use drain::Drain;
-pub use gateway::{Bound, Gateway, Options, StartError};
+pub use gateway::{Bound, Gateway, Handle, Options, StartError};
 pub use limits::Limits;
 pub use peer::{Peer, Protocol, TlsPeer};
 

@@ -35,7 +35,6 @@ pub struct AccessLogger {
 
 impl AccessLogger {
     /// A log to `writer`. Lines still queued are written when the guard is dropped.
-    #[must_use]
     pub fn new(
         writer: impl std::io::Write + Send + 'static,
         format: LineFormat,

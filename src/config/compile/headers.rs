@@ -46,8 +46,13 @@ pub(super) fn names(cx: &mut Context<'_>, headers: &Headers) -> FieldNames {
         }
     }
     check_unique(cx, headers, &ruled);
-    let identity: Vec<HeaderName> =
+    let mut identity: Vec<HeaderName> =
         headers.identity.iter().filter_map(|text| identity_name(cx, text, &ruled)).collect();
+    // Whoever still reads the usual name of a renamed field must not get what nobody checked.
+    let usual = FieldNames::defaults();
+    let renamed = [Field::ClientId, Field::SessionId].map(|field| &usual[field as usize].name);
+    let in_use = |name: &HeaderName| ruled.iter().any(|one| one.name == *name || one.aliases.contains(name));
+    identity.extend(renamed.into_iter().filter(|name| !in_use(name)).cloned());
     FieldNames::new(ruled, &identity)
 }
 
@@ -68,6 +73,7 @@ fn field_name(cx: &mut Context<'_>, text: &At<String>) -> Option<HeaderName> {
         Role::Other => return Some(name),
         // `client_id` is only the twin of a name; as the name itself it is as good as any other.
         Role::Reserved if name.as_str().contains('_') && !name.as_str().starts_with(OWN_PREFIX) => return Some(name),
+        Role::Reserved if name.as_str().starts_with(OWN_PREFIX) => "x-sg-* are the gateway's own",
         Role::Reserved => "upstreams believe it, so it is removed from every call",
         Role::Forwarded | Role::ForwardedFor | Role::ForwardedProto | Role::ForwardedHost => {
             "it says who the client is, and only proxies may set it"
@@ -102,16 +108,19 @@ fn check_unique(cx: &mut Context<'_>, headers: &Headers, ruled: &[RuledName]) {
         let own = &ruled[field as usize];
         for name in std::iter::once(&own.name).chain(&own.aliases) {
             let Some(owner) = owners.insert(name, key) else { continue };
-            let message = if owner == key {
-                format!("{name:?} is there twice")
-            } else {
-                format!("{name:?} is already a name of {owner}")
+            if owner == key {
+                cx.mistake(place_of(table, name).unwrap_or_default(), format!("{name:?} is there twice"));
+                continue;
+            }
+            // One of the two was written: the other may be a default.
+            let (at, other) = match place_of(table, name) {
+                Some(at) => (at, owner),
+                None => {
+                    let written = tables(headers).into_iter().find(|(_, key, _)| *key == owner);
+                    (written.and_then(|(_, _, table)| place_of(table, name)).unwrap_or_default(), key)
+                }
             };
-            let written = place_of(table, name).or_else(|| {
-                let (_, _, other) = tables(headers).into_iter().find(|(_, key, _)| *key == owner)?;
-                place_of(other, name)
-            });
-            cx.mistake(written.unwrap_or_default(), message);
+            cx.mistake(at, format!("{name:?} is already a name of {other}"));
         }
     }
 }
@@ -170,7 +179,7 @@ impl Changes {
 }
 
 impl Change {
-    fn compile(cx: &mut Context<'_>, field: Field, key: &str, table: &RuledHeader) -> Self {
+    fn compile(cx: &mut Context<'_>, field: Field, key: &str, table: &Table<RuledHeader>) -> Self {
         let proof = matches!(field, Field::Authorization | Field::ClientId | Field::SessionId);
         let media = matches!(field, Field::ContentType | Field::Accept);
         if field == Field::IdempotencyKey {
@@ -210,7 +219,7 @@ impl Change {
                 MissingAction::Generate => IfMissing::Generate,
             }),
             severity: table.severity.as_ref().map(|at| severity(**at)),
-            allow: table.allow.as_ref().filter(|_| media).map(|allow| media_patterns(cx, allow)),
+            allow: table.allow.as_ref().filter(|_| media).map(|allow| media_patterns(cx, allow, table.span())),
         }
     }
 }
@@ -259,8 +268,8 @@ fn pattern(cx: &mut Context<'_>, text: &At<String>) -> Option<Regex> {
     }
 }
 
-fn media_patterns(cx: &mut Context<'_>, allow: &At<Vec<At<String>>>) -> Vec<MediaPattern> {
-    if allow.is_empty() {
+fn media_patterns(cx: &mut Context<'_>, allow: &At<Vec<At<String>>>, table: Range<usize>) -> Vec<MediaPattern> {
+    if allow.is_empty() && !cx.is_touched(table, "allow") {
         cx.mistake(allow.span(), "no media type is allowed");
     }
     let mut patterns = Vec::with_capacity(allow.len());

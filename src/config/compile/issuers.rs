@@ -43,7 +43,7 @@ fn issuer(cx: &mut Context<'_>, issuer: &Table<raw::Issuer>, name: &str) -> Issu
     for audience in issuer.audiences.iter().filter(|audience| audience.is_empty()) {
         cx.mistake(audience.span(), "the audience is empty");
     }
-    if issuer.client_claims.is_empty() {
+    if issuer.client_claims.is_empty() && !cx.is_touched(issuer.span(), "client_claims") {
         cx.mistake(issuer.client_claims.span(), "no claim names the client");
     }
     if issuer.keys.is_empty() {
@@ -83,7 +83,9 @@ fn keys(cx: &mut Context<'_>, key: &Table<Key>) -> Vec<VerificationKey> {
     if let Some(kid) = key.kid.as_ref().filter(|kid| kid.is_empty()) {
         cx.mistake(kid.span(), "the kid is empty");
     }
-    if let Some(none) = key.algorithms.as_ref().filter(|all| all.is_empty()) {
+    if let Some(none) = key.algorithms.as_ref().filter(|all| all.is_empty())
+        && !cx.is_touched(key.span(), "algorithms")
+    {
         cx.mistake_hint(none.span(), "the key may verify no algorithm", "leave the key out for the usual one");
     }
     let Some(Secret { bytes, origin }) = secrets::read(cx, source) else { return Vec::new() };

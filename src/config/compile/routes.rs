@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::nearest::{did_you_mean, listed};
-use crate::config::raw::{self, At, AuthorizationAction, BodyLimit, File, Headers, Table};
+use crate::config::raw::{self, At, AuthorizationAction, BodyLimit, File, Headers};
 use crate::policy::headers::{HeaderRules, Mode};
 use crate::policy::method::{MethodSet, Verb};
 use crate::policy::route::{Action, ForwardAuthorization, PoolId, Route, RouteConflict, RouteTable};
@@ -22,6 +22,9 @@ const SESSION: &str = "session";
 
 /// Most routes: their numbers have 16 bits, and some are ours.
 const ROUTES_MAX: usize = 60_000;
+
+/// Conflicts after which no more are looked for: each one costs a new table.
+const CONFLICTS_MAX: usize = 100;
 
 /// What all routes start from.
 struct Defaults<'f> {
@@ -41,36 +44,27 @@ pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) ->
     let defaults = Defaults { mode, changes, headers: Arc::new(rules), max_body, pools };
 
     let mut scopes = Scopes::default();
-    let mut table = RouteTable::default();
+    let mut table = Table { routes: RouteTable::default(), conflicts: 0 };
     let session = session(&defaults, scopes.rule(cx, &file.sessions.scopes));
-    add(cx, &mut table, session.clone(), 0..0);
+    table.add(cx, session, 0..0);
 
     if file.routes.is_empty() {
         cx.missing(0..0, "routes", "there is no route", "add [[routes]] with a name, a path and an upstream");
     }
     if file.routes.len() > ROUTES_MAX {
         cx.mistake(file.routes[ROUTES_MAX].span(), format!("there are more than {ROUTES_MAX} routes"));
-        return (table, scopes.into_names());
+        return (table.routes, scopes.into_names());
     }
     let mut names = vec![SESSION];
-    let mut hosts: Vec<Box<str>> = Vec::new();
     for written in &file.routes {
         let name = cx.name("route", written.name.as_ref(), written.span(), "order", &names);
         names.extend(name);
         let route = route(cx, written, name.unwrap_or_default(), &defaults, &mut scopes);
         let Some(route) = route else { continue };
-        hosts.extend(route.hosts.iter().cloned());
         let at = written.path.as_ref().map_or(written.span(), At::span);
-        add(cx, &mut table, route, at);
+        table.add(cx, route, at);
     }
-    // A host with routes of its own is searched before the routes for every host: without this, its `/{*rest}` would
-    // take the calls of the session endpoint.
-    hosts.sort_unstable();
-    hosts.dedup();
-    if !hosts.is_empty() {
-        add(cx, &mut table, Route { hosts, ..session }, 0..0);
-    }
-    (table, scopes.into_names())
+    (table.routes, scopes.into_names())
 }
 
 fn session(defaults: &Defaults<'_>, scopes: ScopeRule) -> Route {
@@ -90,27 +84,33 @@ fn session(defaults: &Defaults<'_>, scopes: ScopeRule) -> Route {
     }
 }
 
-/// Adds a route, or notes why it cannot be. A table that refused a route may hold half of it, so it is built anew.
-fn add(cx: &mut Context<'_>, table: &mut RouteTable, route: Route, at: Range<usize>) {
-    let path = route.path.clone();
-    let Err(conflict) = table.add(route) else { return };
-    match conflict {
-        RouteConflict::Pattern(_) => {
-            cx.mistake_hint(at, format!("{path:?} is not a path pattern: {conflict}"), "write {id} or {*rest}");
+/// The table while it is built.
+struct Table {
+    routes: RouteTable,
+    conflicts: usize,
+}
+
+impl Table {
+    /// Adds a route, or notes why it cannot be.
+    fn add(&mut self, cx: &mut Context<'_>, route: Route, at: Range<usize>) {
+        if self.conflicts > CONFLICTS_MAX {
+            return;
         }
-        RouteConflict::Overlap(_) | RouteConflict::Same(_) => cx.mistake(at, conflict.to_string()),
+        let path = route.path.clone();
+        let Err(conflict) = self.routes.add(route) else { return };
+        self.conflicts += 1;
+        match conflict {
+            RouteConflict::Pattern(_) => {
+                cx.mistake_hint(at, format!("{path:?} is not a path pattern: {conflict}"), "write {id} or {*rest}");
+            }
+            RouteConflict::Overlap(_) | RouteConflict::Same(_) => cx.mistake(at, conflict.to_string()),
+        }
     }
-    let mut fresh = RouteTable::default();
-    for route in table.routes() {
-        // These were together in a table before.
-        let _ = fresh.add(route.clone());
-    }
-    *table = fresh;
 }
 
 fn route(
     cx: &mut Context<'_>,
-    written: &Table<raw::Route>,
+    written: &raw::Table<raw::Route>,
     name: &str,
     defaults: &Defaults<'_>,
     scopes: &mut Scopes,
@@ -124,7 +124,7 @@ fn route(
         None => Arc::clone(&defaults.headers),
     };
     let hosts = hosts(cx, &written.hosts);
-    let methods = methods(cx, written.methods.as_ref());
+    let methods = methods(cx, written.methods.as_ref(), written.span());
     let response_timeout: Option<Duration> = written.response_timeout.as_ref().map(|period| cx.timeout(period));
     let pool = pool(cx, written, defaults.pools);
     let path = cx.required(written.path.as_ref(), written.span(), "path", "/orders/{id}");
@@ -168,7 +168,7 @@ fn own_headers(cx: &mut Context<'_>, own: &Headers, defaults: &Defaults<'_>) -> 
     Arc::new(rules)
 }
 
-fn pool(cx: &mut Context<'_>, written: &Table<raw::Route>, pools: &PoolNames<'_>) -> Option<PoolId> {
+fn pool(cx: &mut Context<'_>, written: &raw::Table<raw::Route>, pools: &PoolNames<'_>) -> Option<PoolId> {
     let name = cx.required(written.upstream.as_ref(), written.span(), "upstream", "orders")?;
     let pool = pools.find(name);
     if pool.is_none() && pools.is_complete() {
@@ -203,9 +203,9 @@ fn hosts(cx: &mut Context<'_>, written: &[At<String>]) -> Vec<Box<str>> {
     hosts
 }
 
-fn methods(cx: &mut Context<'_>, written: Option<&At<Vec<At<String>>>>) -> MethodSet {
+fn methods(cx: &mut Context<'_>, written: Option<&At<Vec<At<String>>>>, route: Range<usize>) -> MethodSet {
     let Some(written) = written else { return MethodSet::ALL };
-    if written.is_empty() {
+    if written.is_empty() && !cx.is_touched(route, "methods") {
         cx.mistake_hint(written.span(), "the route takes no method", "leave the key out to take all");
     }
     let mut methods = MethodSet::NONE;

@@ -16,7 +16,7 @@ use super::values::Period;
 #[serde(default, deny_unknown_fields)]
 pub struct Issuer {
     /// Its name in metrics and logs: letters, digits, `.`, `_`, `-`.
-    #[schemars(required)]
+    #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<At<String>>,
     /// The `iss` claim of its tokens. Default: any or none is accepted; at most one issuer may leave it out.
@@ -33,7 +33,7 @@ pub struct Issuer {
     /// Whether a `sid` claim binds a token to the one session it names.
     pub sid_claim: bool,
     /// Its verification keys. At least one.
-    #[schemars(required, length(min = 1))]
+    #[schemars(length(min = 1), extend("x-required" = true))]
     pub keys: Vec<Table<Key>>,
 }
 

@@ -2,7 +2,7 @@
 //! texts, and `Default` is the one place of each default.
 //!
 //! Reading a file checks its shape only: keys, types, the spelling of words. What a value means, alone and beside
-//! others, is for [`compile`](super::compile) to judge; so most fields are wrapped in [`At`], which knows their place.
+//! others, is for `compile` to judge; so most fields are wrapped in [`At`], which knows their place.
 
 mod headers;
 mod issuers;
@@ -35,13 +35,13 @@ pub const VERSION: i64 = 1;
 #[schemars(title = "sessiongate configuration")]
 pub struct File {
     /// Version of the file format. Always 1.
-    #[schemars(required, range(min = 1, max = 1))]
+    #[schemars(range(min = 1, max = 1), extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<At<i64>>,
     /// The process: workers, trusted proxies, drain.
     pub server: Table<Server>,
     /// Where calls come in. At least one.
-    #[schemars(required, length(min = 1))]
+    #[schemars(length(min = 1), extend("x-required" = true))]
     pub listeners: Vec<Table<Listener>>,
     /// The operator's own listener: health, metrics, sessions. Without this table there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,13 +53,13 @@ pub struct File {
     /// Rules of the six required header fields, for all routes.
     pub headers: Table<Headers>,
     /// Authorization servers whose tokens are accepted. At least one.
-    #[schemars(required, length(min = 1))]
+    #[schemars(length(min = 1), extend("x-required" = true))]
     pub issuers: Vec<Table<Issuer>>,
     /// Pools of servers that calls are forwarded to. At least one.
-    #[schemars(required, length(min = 1))]
+    #[schemars(length(min = 1), extend("x-required" = true))]
     pub upstreams: Vec<Table<Upstream>>,
     /// Which call goes where, and what it must show. At least one; `/session` is always there and is not listed.
-    #[schemars(required, length(min = 1))]
+    #[schemars(length(min = 1), extend("x-required" = true))]
     pub routes: Vec<Table<Route>>,
     /// How refusals are shown.
     pub errors: Table<Errors>,

@@ -18,11 +18,11 @@ use super::values::{BodyLimit, Period};
 #[serde(default, deny_unknown_fields)]
 pub struct Upstream {
     /// Its name in routes, metrics and logs: letters, digits, `.`, `_`, `-`.
-    #[schemars(required)]
+    #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<At<String>>,
     /// Addresses of its servers, `http://host:port`. At least one. Example: `["http://10.0.0.5:8080"]`.
-    #[schemars(required, length(min = 1))]
+    #[schemars(length(min = 1), extend("x-required" = true))]
     pub endpoints: Vec<At<String>>,
     /// Longest time to a connection. Beyond it: 504.
     pub connect_timeout: At<Period>,
@@ -62,28 +62,29 @@ pub enum HostAction {
 }
 
 /// A route: which calls it takes, what they must show, where they go.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Route {
     /// Its name in metrics and logs: letters, digits, `.`, `_`, `-`.
-    #[schemars(required)]
+    #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<At<String>>,
     /// Host names it is for, without port; `*.example.com` for all below. Default: every host.
     pub hosts: Vec<At<String>>,
     /// Path pattern. `{id}` takes one segment, `{*rest}` at the end takes all the rest. The most specific path wins.
     /// Example: `"/orders/{id}"`.
-    #[schemars(required)]
+    #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<At<String>>,
-    /// Methods it takes: `GET` (which brings `HEAD`), `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`. Default: all.
+    /// Methods it takes: `GET` (which brings `HEAD`), `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`.
+    /// Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<MethodName>>")]
     pub methods: Option<At<Vec<At<String>>>>,
     /// Scopes that a token must have. Default: none.
     pub scopes: At<ScopeList>,
     /// Name of the upstream that calls go to.
-    #[schemars(required)]
+    #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<At<String>>,
     /// Whether calls need neither credentials nor a session. For health pages and the like; nothing about the caller
@@ -100,24 +101,6 @@ pub struct Route {
     /// Header rules of this route, where they differ from those of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Table<Headers>>,
-}
-
-impl Default for Route {
-    fn default() -> Self {
-        Self {
-            name: None,
-            hosts: Vec::new(),
-            path: None,
-            methods: None,
-            scopes: At::default(),
-            upstream: None,
-            exempt: false,
-            max_body: None,
-            response_timeout: None,
-            authorization: AuthorizationAction::default(),
-            headers: None,
-        }
-    }
 }
 
 /// For the schema; [`Verb::named`](crate::policy::method::Verb::named) reads them.

@@ -62,7 +62,7 @@ impl Default for Drain {
 #[serde(default, deny_unknown_fields)]
 pub struct Listener {
     /// IP address and port. A change needs a restart. Example: `"0.0.0.0:8443"`, `"[::]:8443"`.
-    #[schemars(required)]
+    #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<At<String>>,
     /// Certificate and key. Default: none, the listener speaks cleartext.
@@ -75,11 +75,11 @@ pub struct Listener {
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
     /// PEM file of the certificate chain, leaf first.
-    #[schemars(required)]
+    #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert: Option<At<String>>,
     /// PEM file of the private key.
-    #[schemars(required)]
+    #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<At<String>>,
 }

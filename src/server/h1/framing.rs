@@ -146,7 +146,7 @@ impl HeadScanner {
     ///
     /// # Errors
     ///
-    /// [`Rejection::UriTooLong`], [`Rejection::HeadTooLarge`], or [`Rejection::RequestMalformed`] for what is not valid
+    /// [`Rejection::UriTooLong`], [`Rejection::HeadTooLarge`], [`Rejection::MethodNotImplemented`] for an overlong method, or [`Rejection::RequestMalformed`] for what is not valid
     /// or could be read in two ways; whichever byte comes first decides. After an error the scanner is of no more use.
     pub fn scan(&mut self, bytes: &[u8]) -> Result<Scan, Rejection> {
         if matches!(self.part, Part::Start) {
@@ -174,8 +174,9 @@ impl HeadScanner {
             match self.part {
                 Part::Start | Part::Method => match byte {
                     b' ' if at > 0 => self.part = Part::Target(at + 1),
-                    _ if is_token(byte) && at < METHOD_BYTES => {}
-                    _ => return Err(Rejection::RequestMalformed),
+                    _ if !is_token(byte) => return Err(Rejection::RequestMalformed),
+                    _ if at < METHOD_BYTES => {}
+                    _ => return Err(Rejection::MethodNotImplemented),
                 },
                 Part::Target(from) => {
                     if CLASS[usize::from(byte)] & TARGET != 0 {

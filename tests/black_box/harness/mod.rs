@@ -1,0 +1,41 @@
+//! What the tests share: the real gate as a process, a scriptable origin, a raw client, tokens.
+
+mod config;
+mod frames;
+mod gate;
+mod http2;
+mod origin;
+mod raw;
+mod refusal;
+mod tls;
+mod tokens;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use config::Config;
+pub use frames::Frames;
+pub use gate::{Finished, Gate, Session, Setup, binary, finish};
+pub use http2::Http2;
+pub use origin::{Origin, dead_address};
+pub use raw::{Call, Raw, Reply};
+pub use refusal::violations;
+pub use tls::Certificate;
+pub use tokens::{CLIENT, OTHER_CLIENT, SECRET, claims, now, sign, sign_with, token, token_with};
+
+/// How long anything may take before a test gives up on it; far above what it takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `holds`, and fails with `what` if it never does.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "this never happened: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// How much more than usual a long proof should do (`SESSIONGATE_TEST_SCALE`, set by `tests/run --full`).
+pub fn scale() -> u32 {
+    std::env::var("SESSIONGATE_TEST_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
