@@ -186,3 +186,6 @@ fn field_with(out: &mut Vec<u8>, name: &HeaderName, value: impl FnOnce(&mut Vec<
     debug_assert!(out.iter().skip(from).all(|byte| !matches!(byte, b'\r' | b'\n' | 0)), "a value cannot end its line");
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,8 @@ impl HeadReader {
 struct Fields {
     map: HeaderMap,
     length: Option<u64>,
+    /// The length as it was written.
+    length_value: Option<HeaderValue>,
     chunked: bool,
     close: bool,
     rest: Option<Duration>,
@@ -118,6 +120,7 @@ fn parse(bytes: &Bytes) -> Result<(StatusCode, Version, Fields), UpstreamError> 
     let mut fields = Fields {
         map: HeaderMap::with_capacity(head.headers.len() + ROOM),
         length: None,
+        length_value: None,
         chunked: false,
         close: version == Version::HTTP_10,
         rest: None,
@@ -141,12 +144,14 @@ impl Fields {
         match name.len() {
             14 if is("content-length") => {
                 let length = digits(value).ok_or(UpstreamError::Malformed("a length"))?;
-                let repeated = self.length.replace(length);
-                return if repeated.is_some_and(|before| before != length) {
-                    Err(UpstreamError::Malformed("two lengths"))
-                } else {
-                    Ok(())
-                };
+                if self.length.is_some_and(|before| before != length) {
+                    return Err(UpstreamError::Malformed("two lengths"));
+                }
+                self.length = Some(length);
+                // A slice costs nothing; only what is written oddly is written anew.
+                let plain = HeaderValue::from_maybe_shared(head.slice_ref(value)).ok();
+                self.length_value = plain.filter(|_| !value.starts_with(b"0") || value.len() == 1);
+                return Ok(());
             }
             17 if is("transfer-encoding") => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
@@ -215,7 +220,8 @@ impl Fields {
             // With both, the length is not that of the body, and somebody may have been misled by it.
             reusable &= self.length.is_none();
         } else if let Some(length) = self.length {
-            self.map.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            let value = self.length_value.unwrap_or_else(|| HeaderValue::from(length));
+            self.map.insert(header::CONTENT_LENGTH, value);
         }
         reusable &= self.rest != Some(Duration::ZERO);
         Ok(ResponseHead { parts: parts(status, version, self.map), decoder, reusable, rest: self.rest })

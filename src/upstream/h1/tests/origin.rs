@@ -172,7 +172,11 @@ impl http_body::Body for Fed {
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
-        std::pin::Pin::new(&mut self.frames).poll_frame(context)
+        let polled = std::pin::Pin::new(&mut self.frames).poll_frame(context);
+        if let (std::task::Poll::Ready(Some(Ok(frame))), Some(left)) = (&polled, &mut self.left) {
+            *left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
+        polled
     }
 
     fn size_hint(&self) -> http_body::SizeHint {

@@ -1,14 +1,16 @@
 //! Requests with a body.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
-use http_body::Frame;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 
 use super::origin::*;
 use crate::upstream::UpstreamError;
+use crate::upstream::h1::{Exchange, Wire};
 use crate::upstream::upload::{Upload, UploadFault};
 
 fn data(text: &'static str) -> Result<Frame<Bytes>, UploadFault> {
@@ -181,4 +183,27 @@ async fn a_client_that_fails_under_a_running_answer_ends_it_once_nothing_more_co
     let error = reply.body.frame().await.unwrap().unwrap_err();
     assert!(matches!(error, UpstreamError::Upload(UploadFault::Malformed)), "{error:?}");
     assert!(reply.body.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn a_body_comes_back_whole_when_nothing_of_its_request_was_taken() {
+    for length in [Some(5), None] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (peer, _) = listener.accept().await.unwrap();
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        let (feed, upload) = upload(length);
+        feed.send(data("hello")).await.unwrap();
+        drop(feed);
+        let mut exchange = Exchange::begin(Box::new(Wire::new(socket)), &Method::POST, upload, |out| {
+            out.extend_from_slice(b"POST / HTTP/1.1\r\n");
+        });
+        let error = poll_fn(|context| exchange.poll_head(context, |_| {})).await.unwrap_err();
+        assert!(matches!(error, UpstreamError::Reset(_)), "{error:?}");
+        let failed = exchange.fail(error);
+        let body = failed.unsent.unwrap();
+        assert_eq!(body.size_hint().exact(), length);
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "hello");
+    }
 }
