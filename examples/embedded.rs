@@ -9,17 +9,18 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use sessiongate::config;
 use sessiongate::server::{Gateway, Options};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 const SECRET: &str = "a secret of this example, at least 32 bytes long";
 const CLIENT: &str = "embedded-example";
 
-fn main() -> anyhow::Result<()> {
+fn main() -> Outcome<()> {
     // The program that embeds the gateway chooses the crypto library, once for the process.
-    rustls::crypto::aws_lc_rs::default_provider().install_default().ok().context("TLS has a provider already")?;
-    jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default().ok().context("tokens have a provider already")?;
+    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| "TLS has a provider already")?;
+    jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default().map_err(|_| "tokens have a provider already")?;
 
     // Secrets come by file or environment variable, never in the text.
     let folder = tempfile::tempdir()?;
@@ -31,7 +32,7 @@ fn main() -> anyhow::Result<()> {
     for bound in gateway.bound() {
         println!("listening on {bound}");
     }
-    let address = gateway.bound().first().context("the configuration has a listener")?.address;
+    let address = gateway.bound().first().ok_or("the configuration has no listener")?.address;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -40,7 +41,7 @@ fn main() -> anyhow::Result<()> {
             println!("Ctrl-C ends it");
             tokio::signal::ctrl_c().await?;
         }
-        anyhow::Ok(())
+        Outcome::Ok(())
     })?;
 
     gateway.drain();
@@ -78,14 +79,14 @@ fn configuration(upstream: SocketAddr) -> String {
 }
 
 /// Opens a session and makes one call in it.
-async fn call(gate: SocketAddr) -> anyhow::Result<()> {
+async fn call(gate: SocketAddr) -> Outcome<()> {
     let client = reqwest::Client::new();
     let token = token()?;
     let as_client = |request: reqwest::RequestBuilder| request.bearer_auth(&token).header("client-id", CLIENT);
 
     let opened = as_client(client.post(format!("http://{gate}/session"))).send().await?;
     println!("POST /session   {}", opened.status());
-    let session = opened.headers().get("session-id").context("the answer has a session-id")?.clone();
+    let session = opened.headers().get("session-id").ok_or("the answer has no session-id")?.clone();
 
     let url = format!("http://{gate}/greeting");
     let greeting = as_client(client.get(&url)).header("session-id", session).send().await?;
@@ -97,7 +98,7 @@ async fn call(gate: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// What an authorization server would issue.
-fn token() -> anyhow::Result<String> {
+fn token() -> Outcome<String> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let expires = (now + Duration::from_secs(300)).as_secs();
     let claims = serde_json::json!({ "client_id": CLIENT, "scope": "greeting.read", "exp": expires });
@@ -106,7 +107,7 @@ fn token() -> anyhow::Result<String> {
 }
 
 /// A server that says hello, as small as can be.
-fn upstream() -> anyhow::Result<SocketAddr> {
+fn upstream() -> Outcome<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
