@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 
+use super::problem::Template;
 use super::proxy::Proxy;
 use crate::config::Snapshot;
 use crate::gate::memo::TokenMemo;
@@ -35,6 +36,8 @@ pub(super) struct Prepared {
     pub(super) pools: Vec<(Arc<WorkerPool>, Label)>,
     /// What `via` says of us toward upstreams and toward HTTP/1 clients, and toward HTTP/2 clients.
     pub(super) via: HeaderValue,
+    /// Refusals, by their place in the table.
+    pub(super) problems: Vec<Template>,
 }
 
 /// What a connection keeps between calls of one snapshot.

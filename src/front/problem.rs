@@ -2,110 +2,157 @@
 
 use std::fmt::Write as _;
 
+use http::{HeaderValue, StatusCode};
+
 use crate::config::snapshot::ErrorConfig;
 use crate::policy::fields::FieldNames;
-use crate::policy::rejection::Rejection;
+use crate::policy::rejection::{Rejection, Row, TABLE};
 use crate::policy::session::Session;
 use crate::policy::time::Timestamp;
+use crate::policy::violation::Violations;
 
-/// What a problem body is made of.
-pub(super) struct Problem<'a> {
+/// The part of a refusal that is the same for all calls, rendered once per snapshot.
+#[derive(Debug)]
+pub(super) struct Template {
+    pub(super) status: StatusCode,
+    pub(super) proxy_status: HeaderValue,
+    /// The challenge, unless it names the scopes of a route.
+    pub(super) challenge: Option<HeaderValue>,
+    /// The body up to the request id.
+    body: Box<str>,
+}
+
+/// The templates of all refusals, in the order of the table.
+pub(super) fn templates(errors: &ErrorConfig, via: &str) -> Vec<Template> {
+    TABLE.iter().map(|row| Template::of(row, errors, via)).collect()
+}
+
+/// What differs from call to call.
+pub(super) struct Details<'a> {
     pub(super) rejection: Rejection,
-    pub(super) status: u16,
     pub(super) request_id: &'a str,
     /// Made of characters that need no escaping.
     pub(super) correlation_id: &'a str,
-    pub(super) errors: &'a ErrorConfig,
     pub(super) names: &'a FieldNames,
     /// The session, for its proven owner only.
     pub(super) session: Option<(&'a Session, Timestamp)>,
 }
 
-impl Problem<'_> {
+impl Template {
+    fn of(row: &Row, errors: &ErrorConfig, via: &str) -> Self {
+        let Row { code, title, detail, .. } = row;
+        let status = errors.status.get(code).copied().unwrap_or(row.status);
+        let (base, number) = (&errors.type_base, status.as_u16());
+        let body = format!(
+            "{{\"type\":\"{base}{code}\",\"title\":\"{title}\",\"status\":{number},\"detail\":\"{detail}\",\"code\":\"{code}\",\"instance\":\"urn:uuid:"
+        );
+        let proxy_status = format!("{via}; error={}; details=\"{code}\"", proxy_error(row.reason));
+        let value =
+            |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("sessiongate"));
+        let challenge = challenge(code).map(value);
+        Self { status, proxy_status: value(proxy_status), challenge, body: body.into() }
+    }
+
     /// The body. Nothing in it comes from the request but the correlation id.
-    pub(super) fn render(&self) -> String {
-        let row = self.rejection.row();
-        let mut body = String::with_capacity(512);
+    pub(super) fn render(&self, details: &Details<'_>) -> String {
+        let Details { rejection, request_id, correlation_id, names, session } = *details;
+        let mut body = String::with_capacity(self.body.len() + 320);
         for part in [
-            "{\"type\":\"",
-            &self.errors.type_base,
-            row.code,
-            "\",\"title\":\"",
-            row.title,
-            "\",\"detail\":\"",
-            row.detail,
-            "\",\"code\":\"",
-            row.code,
-            "\",\"instance\":\"urn:uuid:",
-            self.request_id,
+            &*self.body,
+            request_id,
             "\",\"request_id\":\"",
-            self.request_id,
+            request_id,
             "\",\"correlation_id\":\"",
-            self.correlation_id,
-            "\",\"status\":",
+            correlation_id,
+            "\"",
         ] {
             body.push_str(part);
         }
+        if let Some(found) = rejection.violations() {
+            add_violations(&mut body, found, names);
+        }
         // Writing to a string cannot fail.
-        _ = write!(body, "{}", self.status);
-        self.add_violations(&mut body);
-        if let Some(wait) = self.rejection.wait() {
+        if let Some(wait) = rejection.wait() {
             _ = write!(body, ",\"retry_after\":{}", wait.0);
         }
-        if let Some((session, now)) = self.session {
+        if let Some((session, now)) = session {
             let (state, left) = (session.standing(now).as_str(), session.expires_in(now));
             _ = write!(
                 body,
                 ",\"session\":{{\"state\":\"{state}\",\"step\":null,\"allowed_next\":[],\"expires_in\":{left}}}"
             );
         }
-        body.push('}');
+        body.push_str("}\n");
         body
-    }
-
-    fn add_violations(&self, body: &mut String) {
-        let Some(found) = self.rejection.violations() else { return };
-        body.push_str(",\"violations\":[");
-        for (place, (field, fault)) in found.iter().enumerate() {
-            let (comma, name, code) = (if place == 0 { "" } else { "," }, self.names.name(field), fault.as_str());
-            _ = write!(body, "{comma}{{\"field\":\"{name}\",\"code\":\"{code}\"}}");
-        }
-        body.push(']');
     }
 }
 
-/// Error type of `proxy-status` (RFC 9209 section 2.3).
-pub(super) const fn proxy_error(rejection: Rejection) -> &'static str {
-    match rejection {
-        Rejection::RequestMalformed
-        | Rejection::TargetMalformed
-        | Rejection::HostMalformed
-        | Rejection::HeadTooLarge
-        | Rejection::UriTooLong
-        | Rejection::BodyTooLarge
-        | Rejection::RequestTimeout => "http_request_error",
-        Rejection::UpstreamFailed => "connection_terminated",
-        Rejection::UpstreamUnavailable(_) => "destination_unavailable",
-        Rejection::UpstreamTimeout => "http_response_timeout",
-        Rejection::Overloaded(_) => "connection_limit_reached",
-        Rejection::LoopDetected => "proxy_loop_detected",
-        Rejection::Internal => "proxy_internal_error",
+fn add_violations(body: &mut String, found: Violations, names: &FieldNames) {
+    body.push_str(",\"violations\":[");
+    for (place, (field, fault)) in found.iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        for part in [comma, "{\"field\":\"", names.name(field).as_str(), "\",\"code\":\"", fault.as_str(), "\"}"] {
+            body.push_str(part);
+        }
+    }
+    body.push(']');
+}
+
+/// Error type of `proxy-status` (RFC 9209 section 2.3), by the reason of a refusal.
+fn proxy_error(reason: &str) -> &'static str {
+    match reason {
+        "RequestMalformed" | "TargetMalformed" | "HostMalformed" | "HeadTooLarge" | "UriTooLong" | "BodyTooLarge"
+        | "RequestTimeout" => "http_request_error",
+        "UpstreamFailed" => "connection_terminated",
+        "UpstreamUnavailable" => "destination_unavailable",
+        "UpstreamTimeout" => "http_response_timeout",
+        "Overloaded" => "connection_limit_reached",
+        "LoopDetected" => "proxy_loop_detected",
+        "Internal" => "proxy_internal_error",
         _ => "http_request_denied",
     }
 }
 
-/// `www-authenticate`, where the refusal has a challenge (RFC 6750 section 3).
-pub(super) fn challenge(rejection: Rejection, scopes: &str) -> Option<String> {
-    const REALM: &str = "Bearer realm=\"sessiongate\"";
-    match rejection {
-        Rejection::CredentialsMissing(_) => Some(REALM.into()),
-        Rejection::CredentialsMalformed(_) => {
-            Some(format!("{REALM}, error=\"invalid_request\", error_description=\"the credentials are malformed\""))
+const REALM: &str = "Bearer realm=\"sessiongate\"";
+
+/// `www-authenticate`, where a code has a challenge (RFC 6750 section 3).
+fn challenge(code: &str) -> Option<String> {
+    let (error, description) = match code {
+        "credentials-missing" => return Some(REALM.into()),
+        "credentials-malformed" => ("invalid_request", "the credentials are malformed"),
+        "token-invalid" => ("invalid_token", "the access token is invalid or has expired"),
+        _ => return None,
+    };
+    Some(format!("{REALM}, error=\"{error}\", error_description=\"{description}\""))
+}
+
+/// The challenge of a call whose token lacks scopes that its route demands.
+pub(super) fn scope_challenge(scopes: &str) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("{REALM}, error=\"insufficient_scope\", scope=\"{scopes}\"")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::violation::{Fault, Field};
+
+    #[test]
+    fn every_refusal_renders_as_json_with_its_code() {
+        let errors = ErrorConfig { type_base: "https://problems.example/".into(), status: Default::default() };
+        let (templates, names) = (templates(&errors, "gate"), FieldNames::default());
+        for (row, template) in TABLE.iter().zip(templates) {
+            let rejection = Rejection::HeaderMissing(Violations::NONE.with(Field::ClientId, Fault::Missing));
+            let details = Details { rejection, request_id: "r", correlation_id: "c", names: &names, session: None };
+            let body: serde_json::Value = serde_json::from_str(&template.render(&details)).unwrap();
+            assert_eq!(body["code"], row.code);
+            assert_eq!(body["type"], format!("https://problems.example/{}", row.code));
+            assert_eq!(body["violations"], serde_json::json!([{"field": "client-id", "code": "missing"}]));
+            assert_eq!(
+                template.challenge.is_some(),
+                row.status == 401 || row.code == "credentials-malformed",
+                "{}",
+                row.code
+            );
         }
-        Rejection::TokenInvalid(_) => Some(format!(
-            "{REALM}, error=\"invalid_token\", error_description=\"the access token is invalid or has expired\""
-        )),
-        Rejection::ScopeInsufficient => Some(format!("{REALM}, error=\"insufficient_scope\", scope=\"{scopes}\"")),
-        _ => None,
     }
 }

@@ -4,22 +4,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
 use super::body::{Answer, Keeper};
 use super::connection::{Connection, Peer, Prepared, Scope};
-use super::{response, session};
+use super::{problem, response, session};
 use crate::config::{Live, Snapshot};
 use crate::gate::{Admission, Gate, Known};
 use crate::policy::call::Passage;
 use crate::policy::fields::Role;
 use crate::policy::head::{Head, RawHead};
 use crate::policy::headers::is_safe_id;
+use crate::policy::ids::SessionId;
 use crate::policy::method::Verb;
 use crate::policy::rejection::Rejection;
+use crate::policy::session::Session;
 use crate::policy::time::Now;
 use crate::policy::violation::Field;
 use crate::telemetry::Recorder;
@@ -106,6 +108,8 @@ impl Proxy {
         let live = &scope.prepared.snapshot;
         let head = match refused {
             Some(rejection) => Err(rejection),
+            // Over HTTP/1 the connection has counted already.
+            None if uri_len(&parts.uri) > live.limits.uri => Err(Rejection::UriTooLong),
             None => Head::parse(raw, &live.names, &live.via),
         };
         match head {
@@ -116,7 +120,7 @@ impl Proxy {
             }
             Err(rejection) => {
                 let sent = refused.is_none().then(|| parts.headers.get(live.names.name(Field::Correlation))).flatten();
-                let mut record = begin(usable(sent).unwrap_or_else(generated));
+                let mut record = begin(usable(sent));
                 record.verb = refused.is_none().then(|| Verb::of(&parts.method)).flatten();
                 call.refuse(rejection, record)
             }
@@ -203,7 +207,6 @@ impl Call<'_> {
             Upload::Empty
         };
         let progress = upload.progress();
-        let ids = response::Ids::of(&record);
         let session = self.known.session.as_deref().zip(self.known.session_id);
         let session = session.map(|(session, id)| (session, session_value(head, id)));
         let outgoing = Outgoing {
@@ -212,7 +215,7 @@ impl Call<'_> {
             names: &live.names,
             edge,
             ids: &CallIds {
-                request: ids.request.clone(),
+                request: record.request_id.clone(),
                 correlation: record.correlation.clone(),
                 session: session.as_ref().map(|(_, id)| id.clone()),
             },
@@ -224,22 +227,20 @@ impl Call<'_> {
         match pool.send(&outgoing, upload, repeat, timeout).await {
             Ok(reply) => {
                 record.first_byte = Some(record.elapsed());
-                self.relay(proxy, reply, &passage, progress, &ids, session, record)
+                self.relay(proxy, reply, &passage, progress, session, record)
             }
             Err(error) => self.fail(proxy, &error, progress.as_deref(), record),
         }
     }
 
     /// Passes an upstream's answer on.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one answer")]
     fn relay(
         &self,
         proxy: &Proxy,
         reply: Reply,
         passage: &Passage<'_>,
         progress: Option<Arc<Progress>>,
-        ids: &response::Ids,
-        session: Option<(&crate::policy::session::Session, HeaderValue)>,
+        session: Option<(&Session, HeaderValue)>,
         mut record: Box<CallRecord>,
     ) -> Response<Answer> {
         let live = &self.scope.prepared.snapshot;
@@ -248,7 +249,7 @@ impl Call<'_> {
         parts.headers.append(http::header::VIA, self.scope.prepared.via.clone());
         parts.version = http::Version::HTTP_11;
         record.status = parts.status.as_u16();
-        response::add_ids(&mut parts.headers, &live.names, ids, &record, session, self.now.steady);
+        response::add_ids(&mut parts.headers, &live.names, &record, session, self.now.steady);
         let keeper = passage.validated().map(|call| Keeper {
             gate: Arc::clone(&proxy.gate),
             timer: proxy.timer.clone(),
@@ -270,16 +271,20 @@ impl Call<'_> {
         if !matches!(error, UpstreamError::Upload(_)) {
             let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             let upstream = proxy.recorder.telemetry().labels().name(record.upstream);
-            let request_id = uuid::Uuid::from_bytes(record.request_id);
-            tracing::warn!(upstream = &*upstream, %request_id, cause, "upstream call failed: {error}");
+            let request_id = record.request_id();
+            tracing::warn!(upstream = &*upstream, request_id, cause, "upstream call failed: {error}");
         }
         self.refuse(error.rejection(), record)
     }
 }
 
+fn uri_len(uri: &Uri) -> usize {
+    uri.path_and_query().map_or(0, |target| target.as_str().len())
+}
+
 /// The canonical id; the client's own field if it is that already.
-fn session_value(head: &Head<'_>, id: crate::policy::ids::SessionId) -> HeaderValue {
-    let mut text = [0; crate::policy::ids::SessionId::TEXT_LEN];
+fn session_value(head: &Head<'_>, id: SessionId) -> HeaderValue {
+    let mut text = [0; SessionId::TEXT_LEN];
     let canonical = id.write(&mut text);
     match head.seen(Field::SessionId).value {
         Some(value) if value.as_bytes() == canonical.as_bytes() => value.clone(),
@@ -287,20 +292,14 @@ fn session_value(head: &Head<'_>, id: crate::policy::ids::SessionId) -> HeaderVa
     }
 }
 
-/// The client's correlation id if it is safe to use, else a new one.
-fn correlation(head: &Head<'_>) -> HeaderValue {
+/// The client's correlation id, if it is safe to use.
+fn correlation(head: &Head<'_>) -> Option<HeaderValue> {
     let seen = head.seen(Field::Correlation);
-    usable(seen.value.filter(|_| seen.lines == 1)).unwrap_or_else(generated)
+    usable(seen.value.filter(|_| seen.lines == 1))
 }
 
 fn usable(value: Option<&HeaderValue>) -> Option<HeaderValue> {
     value.filter(|value| is_safe_id(value.as_bytes())).cloned()
-}
-
-fn generated() -> HeaderValue {
-    let id = uuid::Builder::from_random_bytes(crate::random::bytes()).into_uuid();
-    let mut text = [0; 36];
-    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 /// A piece of a request body. A trailer goes on only if it would go on as a field: an upstream may merge the two.
@@ -332,7 +331,8 @@ fn prepare(snapshot: Arc<Snapshot>, pools: &WorkerPools, recorder: &Recorder, ti
         .collect();
     let via = HeaderValue::try_from(format!("1.1 {}", snapshot.via))
         .unwrap_or_else(|_| HeaderValue::from_static("1.1 sessiongate"));
-    Prepared { snapshot, routes, pools, via }
+    let problems = problem::templates(&snapshot.errors, &snapshot.via);
+    Prepared { snapshot, routes, pools, via, problems }
 }
 
 impl std::fmt::Debug for Proxy {

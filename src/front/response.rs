@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::body::Answer;
 use super::connection::Scope;
-use super::problem::{self, Problem};
+use super::problem::{self, Details};
 use super::session::Outcome;
 use crate::gate::Known;
 use crate::policy::fields::FieldNames;
@@ -25,31 +25,15 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Names a call in its answer.
-pub(super) struct Ids {
-    pub(super) request: HeaderValue,
-    pub(super) request_text: [u8; 36],
-}
-
-impl Ids {
-    pub(super) fn of(record: &CallRecord) -> Self {
-        let mut request_text = [0; 36];
-        uuid::Uuid::from_bytes(record.request_id).hyphenated().encode_lower(&mut request_text);
-        let request = HeaderValue::from_bytes(&request_text).unwrap_or_else(|_| HeaderValue::from_static("-"));
-        Self { request, request_text }
-    }
-}
-
 /// Adds the ids of the call and, for its owner, the session and its remaining time.
 pub(super) fn add_ids(
     fields: &mut HeaderMap,
     names: &FieldNames,
-    ids: &Ids,
     record: &CallRecord,
     session: Option<(&Session, HeaderValue)>,
     now: Timestamp,
 ) {
-    fields.insert(REQUEST_ID, ids.request.clone());
+    fields.insert(REQUEST_ID, record.request_id.clone());
     fields.insert(names.name(Field::Correlation), record.correlation.clone());
     if let Some((session, id)) = session {
         fields.insert(names.name(Field::SessionId), id);
@@ -82,31 +66,32 @@ pub(super) fn refuse(
     known: &Known,
     now: Timestamp,
 ) -> Response<Answer> {
-    let live = &scope.prepared.snapshot;
-    let status = live.errors.status(rejection);
+    let prepared = &scope.prepared;
+    let live = &prepared.snapshot;
+    let template = &prepared.problems[rejection.index()];
     record.rejection = Some(rejection);
-    record.status = status.as_u16();
+    record.status = template.status.as_u16();
     record.admitted.get_or_insert(record.elapsed());
-    let ids = Ids::of(&record);
     let session = known.session.as_deref();
-    let body = Problem {
+    let body = template.render(&Details {
         rejection,
-        status: status.as_u16(),
-        request_id: std::str::from_utf8(&ids.request_text).unwrap_or_default(),
+        request_id: record.request_id(),
         correlation_id: record.correlation.to_str().unwrap_or_default(),
-        errors: &live.errors,
         names: &live.names,
         session: session.map(|session| (session, now)),
-    };
-    let body = Bytes::from(body.render());
+    });
     let mut fields = HeaderMap::with_capacity(12);
     fields.insert(header::CONTENT_TYPE, PROBLEM_JSON);
     fields.insert(header::CACHE_CONTROL, NO_STORE);
-    let scopes = known
-        .route
-        .and_then(|number| live.routes.routes().get(usize::from(number)))
-        .map_or("", |route| &route.scopes.text);
-    if let Some(Ok(challenge)) = problem::challenge(rejection, scopes).map(HeaderValue::try_from) {
+    fields.insert(PROXY_STATUS, template.proxy_status.clone());
+    let challenge = match rejection {
+        Rejection::ScopeInsufficient => {
+            let route = known.route.and_then(|number| live.routes.routes().get(usize::from(number)));
+            route.and_then(|route| problem::scope_challenge(&route.scopes.text))
+        }
+        _ => template.challenge.clone(),
+    };
+    if let Some(challenge) = challenge {
         fields.insert(header::WWW_AUTHENTICATE, challenge);
     }
     if let Some(wait) = rejection.wait() {
@@ -117,14 +102,10 @@ pub(super) fn refuse(
     {
         fields.insert(header::ALLOW, allowed);
     }
-    let details = format!("{}; error={}; details=\"{}\"", live.via, problem::proxy_error(rejection), rejection.code());
-    if let Ok(details) = HeaderValue::try_from(details) {
-        fields.insert(PROXY_STATUS, details);
-    }
     let session = session.zip(known.session_id).map(|(session, id)| (session, session_value(id)));
-    add_ids(&mut fields, &live.names, &ids, &record, session, now);
-    let mut response = Response::new(Answer::own(body, record));
-    *response.status_mut() = status;
+    add_ids(&mut fields, &live.names, &record, session, now);
+    let mut response = Response::new(Answer::own(body.into(), record));
+    *response.status_mut() = template.status;
     *response.headers_mut() = fields;
     response
 }
@@ -139,7 +120,6 @@ pub(super) fn answer(
 ) -> Response<Answer> {
     let names = &scope.prepared.snapshot.names;
     record.status = outcome.status.as_u16();
-    let ids = Ids::of(&record);
     let mut fields = HeaderMap::with_capacity(12);
     if outcome.json.is_some() {
         fields.insert(header::CONTENT_TYPE, JSON);
@@ -147,7 +127,7 @@ pub(super) fn answer(
     fields.insert(header::CACHE_CONTROL, NO_STORE);
     fields.extend(outcome.fields);
     let session = known.session.as_deref().zip(known.session_id).map(|(session, id)| (session, session_value(id)));
-    add_ids(&mut fields, names, &ids, &record, session, now);
+    add_ids(&mut fields, names, &record, session, now);
     let mut response = Response::new(Answer::own(outcome.json.map(Bytes::from).unwrap_or_default(), record));
     *response.status_mut() = outcome.status;
     *response.headers_mut() = fields;

@@ -80,7 +80,7 @@ impl AccessLogger {
 
     fn json(&self, line: &mut String, call: &CallRecord, labels: &Labels) -> std::fmt::Result {
         write!(line, "{{\"time\":\"{}\",\"event\":\"call\"", millis(call))?;
-        field(line, "request_id", &uuid(call))?;
+        field(line, "request_id", call.request_id())?;
         field(line, "correlation_id", &String::from_utf8_lossy(call.correlation.as_bytes()))?;
         field(line, "peer", &call.arrival.peer.to_string())?;
         field(line, "protocol", protocol(call))?;
@@ -145,10 +145,6 @@ impl std::fmt::Debug for AccessLogger {
 fn millis(call: &CallRecord) -> String {
     let secs = call.time.to_string();
     format!("{}.{:03}Z", secs.trim_end_matches('Z'), call.time.as_millis() % 1000)
-}
-
-fn uuid(call: &CallRecord) -> String {
-    uuid::Uuid::from_bytes(call.request_id).to_string()
 }
 
 fn method(call: &CallRecord) -> &'static str {

@@ -57,9 +57,9 @@ pub struct CallRecord {
     started: Instant,
     /// Wall time at the beginning.
     pub time: Timestamp,
-    /// Names this call.
-    pub request_id: [u8; 16],
-    /// Ties it to others; made here if the client sent none.
+    /// Names this call: a UUID.
+    pub request_id: HeaderValue,
+    /// Ties it to others: the client's, or the request id if it sent none.
     pub correlation: HeaderValue,
     /// How it came in.
     pub arrival: Arrival,
@@ -101,14 +101,15 @@ impl CallRecord {
         started: Instant,
         time: Timestamp,
         arrival: Arrival,
-        correlation: HeaderValue,
+        correlation: Option<HeaderValue>,
     ) -> Box<Self> {
+        let request_id = request_id();
         Box::new(Self {
             recorder,
             started,
             time,
-            request_id: request_id(),
-            correlation,
+            correlation: correlation.unwrap_or_else(|| request_id.clone()),
+            request_id,
             arrival,
             verb: None,
             route: Label::NONE,
@@ -133,6 +134,12 @@ impl CallRecord {
         self.started.elapsed()
     }
 
+    /// The request id as text.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or("-")
+    }
+
     /// The code under which the call is counted: `ok` for one that was passed on or answered as asked.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -148,6 +155,8 @@ impl Drop for CallRecord {
 }
 
 /// A random UUIDv4: an id for logs, not a secret.
-fn request_id() -> [u8; 16] {
-    uuid::Builder::from_random_bytes(crate::random::bytes()).into_uuid().into_bytes()
+fn request_id() -> HeaderValue {
+    let id = uuid::Builder::from_random_bytes(crate::random::bytes()).into_uuid();
+    let mut text = [0; 36];
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
