@@ -59,7 +59,10 @@ fn a_deleted_session_is_gone_and_can_be_deleted_again() {
         reply.assert_status(204);
         assert!(reply.body.is_empty());
     }
-    gate.send(&session.get("/session")).assert_refused("session-closed");
+    let refused = gate.send(&session.get("/session"));
+    let problem = refused.assert_refused("session-closed");
+    assert!(problem["session"]["expires_in"].as_u64().unwrap_or(0) == 0, "no time is left: {problem}");
+    assert!(refused.field("session-expires-in").is_none_or(|left| left == "0"), "no time is left: {refused:?}");
     gate.send(&session.get("/orders")).assert_refused("session-closed");
     gate.send(&session.post("/orders", "{}")).assert_refused("session-closed");
     origin.assert_untouched();
