@@ -29,10 +29,11 @@ fn bench(criterion: &mut Criterion) {
         });
     });
     criterion.bench_function("key of an id", |bencher| bencher.iter(|| ids[0].key()));
+    let shared = support::Shared::default();
     let mut group = criterion.benchmark_group("open");
     group.measurement_time(Duration::from_secs(2));
     group.bench_function("one", |bencher| {
-        bencher.iter(|| support::open(&gate, SessionId::from_random(sessiongate::random::bytes()), "subject"));
+        bencher.iter(|| support::open(&gate, SessionId::from_random(sessiongate::random::bytes()), "subject", &shared));
     });
 }
 

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -53,10 +54,11 @@ pub fn token(subject: &str) -> String {
 pub fn gate(count: usize, subjects: usize) -> (Gate, Vec<SessionId>) {
     let gate = Gate::new(AnyStore::Memory(MemoryStore::default()), Clock::default());
     let mut ids = Vec::new();
+    let shared = Shared::default();
     for number in 0..count {
         let id = SessionId::from_random(sessiongate::random::bytes());
         let subject = format!("subject-{}", number % subjects);
-        open(&gate, id, &subject);
+        open(&gate, id, &subject, &shared);
         if ids.len() < 1000 {
             ids.push(id);
         }
@@ -64,17 +66,26 @@ pub fn gate(count: usize, subjects: usize) -> (Gate, Vec<SessionId>) {
     (gate, ids)
 }
 
+/// Texts that many tokens share; the authenticator keeps one copy of each.
+pub struct Shared {
+    issuer: Arc<str>,
+    client: Arc<str>,
+    scope: Arc<str>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { issuer: "ENTAPI".into(), client: CLIENT.into(), scope: "listerine.all".into() }
+    }
+}
+
 /// Opens one session.
-pub fn open(gate: &Gate, id: SessionId, subject: &str) {
-    let owner = Owner {
-        issuer: Some("ENTAPI".into()),
-        client: ClientId::parse(CLIENT).expect("valid"),
-        subject: Some(subject.into()),
-    };
-    let lifetimes =
-        Lifetimes { idle: std::time::Duration::from_secs(1800), absolute: std::time::Duration::from_secs(14_400) };
-    let opening =
-        Opening { id, owner: Arc::new(owner), scope: "listerine.all".into(), lifetimes, cap: None, idempotent: None };
+pub fn open(gate: &Gate, id: SessionId, subject: &str, shared: &Shared) {
+    let client = ClientId::from_shared(Arc::clone(&shared.client)).expect("valid");
+    let owner = Owner { issuer: Some(Arc::clone(&shared.issuer)), client, subject: Some(subject.into()) };
+    let lifetimes = Lifetimes { idle: Duration::from_secs(1800), absolute: Duration::from_secs(14_400) };
+    let scope = Arc::clone(&shared.scope);
+    let opening = Opening { id, owner: Arc::new(owner), scope, lifetimes, cap: None, idempotent: None };
     let now = gate.clock().now().steady;
     let opened = futures_util::FutureExt::now_or_never(gate.store().open(opening, now));
     assert!(matches!(opened, Some(Ok(_))), "opened at once");

@@ -4,6 +4,7 @@
 //! that lives and dies with the keys. Times are judged anew on every call.
 
 pub mod keys;
+mod names;
 mod verify;
 
 use std::sync::Arc;
@@ -47,13 +48,20 @@ pub struct Authenticator {
     scopes: ScopeNames,
     verified: Cache<[u8; 32], Arc<Caller>>,
     counts: CacheCounts,
+    names: names::Names,
 }
 
 impl Authenticator {
     /// An authenticator for these issuers. `scopes` gives the scopes that routes name their numbers.
     #[must_use]
     pub fn new(issuers: Vec<Issuer>, scopes: ScopeNames, capacity: usize) -> Self {
-        Self { issuers, scopes, verified: Cache::new(capacity), counts: CacheCounts::default() }
+        Self {
+            issuers,
+            scopes,
+            verified: Cache::new(capacity),
+            counts: CacheCounts::default(),
+            names: names::Names::default(),
+        }
     }
 
     /// The caller a token speaks of. Its times are not judged here.
@@ -77,7 +85,7 @@ impl Authenticator {
         let claims = unverified.claims()?;
         let issuer = self.issuer(claims.issuer()).ok_or(Why::Issuer)?;
         unverified.verify(&issuer.keys)?;
-        claims.caller(&issuer.claims, &self.scopes)
+        claims.caller(&issuer.claims, &self.scopes, |text| self.names.intern(text))
     }
 
     /// The issuer that `iss` names, else the one that takes any or none.

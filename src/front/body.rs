@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::connection::Prepared;
+use super::response;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::policy::claims::Caller;
 use crate::policy::session::{Ended, Session, Standing};
 use crate::telemetry::record::{CallRecord, EndedBy};
 use crate::timer::{Deadline, Timer};
-use crate::upstream::Lease;
 use crate::upstream::upload::Progress;
+use crate::upstream::{ReplyBody, UpstreamError};
 
 /// How often a stream that goes on looks whether its token or session has ended.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub enum AnswerError {
     /// The upstream's answer broke off.
     #[error("the upstream broke its answer off")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] UpstreamError),
     /// The token or the session ended under a long-lived stream.
     #[error("the token or the session of this stream has ended")]
     Ended,
@@ -46,7 +47,7 @@ enum Content {
     /// From the gateway itself.
     Own(Option<Bytes>),
     /// From an upstream.
-    Streamed { body: Incoming, lease: Option<Lease>, watch: Option<Box<Watch>>, keeper: Option<Keeper> },
+    Streamed { body: ReplyBody, prepared: Arc<Prepared>, watch: Option<Box<Watch>>, keeper: Option<Keeper> },
 }
 
 /// What a stream needs to know when it must end.
@@ -78,14 +79,13 @@ impl Answer {
 
     /// An answer that streams from an upstream. With a keeper it ends when its token or session does.
     pub(super) fn streamed(
-        body: Incoming,
-        lease: Lease,
+        body: ReplyBody,
+        prepared: Arc<Prepared>,
         record: Box<CallRecord>,
         upload: Option<Arc<Progress>>,
         keeper: Option<Keeper>,
     ) -> Self {
-        let mut answer =
-            Self { content: Content::Streamed { body, lease: Some(lease), watch: None, keeper }, record, upload };
+        let mut answer = Self { content: Content::Streamed { body, prepared, watch: None, keeper }, record, upload };
         // The server does not poll a body that has ended: 204, 304, HEAD.
         if answer.is_end_stream() {
             answer.complete();
@@ -93,14 +93,9 @@ impl Answer {
         answer
     }
 
-    /// The last byte was taken: the connection to the upstream is free, and nobody left early.
-    fn complete(&mut self) {
+    /// The last byte was taken: nobody left early.
+    const fn complete(&mut self) {
         self.record.ended_by = EndedBy::Gate;
-        if let Content::Streamed { lease, .. } = &mut self.content
-            && let Some(lease) = lease.take()
-        {
-            lease.release();
-        }
     }
 }
 
@@ -140,7 +135,7 @@ impl Body for Answer {
         let this = &mut *self;
         let frame = match &mut this.content {
             Content::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Content::Streamed { body, watch, keeper, .. } => match Pin::new(body).poll_frame(context) {
+            Content::Streamed { body, prepared, watch, keeper } => match Pin::new(body).poll_frame(context) {
                 Poll::Pending => {
                     let ended = keeper.as_ref().is_some_and(|keeper| poll_end(watch, keeper, context).is_ready());
                     if !ended {
@@ -149,11 +144,20 @@ impl Body for Answer {
                     this.record.ended_by = EndedBy::Gate;
                     return Poll::Ready(Some(Err(AnswerError::Ended)));
                 }
-                Poll::Ready(frame) => frame.map(|frame| frame.map_err(AnswerError::Upstream)),
+                Poll::Ready(Some(Ok(mut frame))) => {
+                    if let Some(trailers) = frame.trailers_mut() {
+                        response::clean(trailers, &prepared.snapshot.names);
+                    }
+                    Some(Ok(frame))
+                }
+                Poll::Ready(Some(Err(error))) => Some(Err(AnswerError::Upstream(error))),
+                Poll::Ready(None) => None,
             },
         };
         match &frame {
             None => this.complete(),
+            // What the client did not send whole the upstream could not answer whole.
+            Some(Err(AnswerError::Upstream(UpstreamError::Upload(_)))) => {}
             Some(Err(_)) => this.record.ended_by = EndedBy::Upstream,
             Some(Ok(frame)) => {
                 this.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);

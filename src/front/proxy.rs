@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
-use http_body::Body;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
@@ -15,6 +15,7 @@ use super::{response, session};
 use crate::config::{Live, Snapshot};
 use crate::gate::{Admission, Gate, Known};
 use crate::policy::call::Passage;
+use crate::policy::fields::Role;
 use crate::policy::head::{Head, RawHead};
 use crate::policy::headers::is_safe_id;
 use crate::policy::method::Verb;
@@ -25,7 +26,7 @@ use crate::telemetry::Recorder;
 use crate::telemetry::record::CallRecord;
 use crate::timer::Timer;
 use crate::upstream::forward::{CallIds, Outgoing};
-use crate::upstream::upload::{BoxError, Progress, Upload};
+use crate::upstream::upload::{Progress, Upload, UploadFault};
 use crate::upstream::{Repeat, Reply, UpstreamError, WorkerPools};
 
 /// The front of one worker. Its pools, its counters and its timer are touched by no other thread.
@@ -84,7 +85,7 @@ impl Proxy {
     /// not looked at then.
     pub async fn answer<B>(connection: &Connection, request: Request<B>, refused: Option<Rejection>) -> Response<Answer>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: Body<Data = Bytes, Error = UploadFault> + Send + 'static,
     {
         let proxy = &connection.proxy;
         let scope = connection.scope();
@@ -132,7 +133,7 @@ impl Call<'_> {
         mut record: Box<CallRecord>,
     ) -> Response<Answer>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: Body<Data = Bytes, Error = UploadFault> + Send + 'static,
     {
         let live = &self.scope.prepared.snapshot;
         let admission = proxy.gate.admit(live, head, self.now, &self.scope.memo, &mut self.known).await;
@@ -180,7 +181,7 @@ impl Call<'_> {
         mut record: Box<CallRecord>,
     ) -> Response<Answer>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: Body<Data = Bytes, Error = UploadFault> + Send + 'static,
     {
         let Scope { prepared, edge, .. } = self.scope;
         let (live, route) = (&prepared.snapshot, passage.route());
@@ -195,7 +196,8 @@ impl Call<'_> {
             return self.refuse(Rejection::BodyTooLarge, record);
         }
         let upload = if head.raw().has_body {
-            let body = body.map_err(Into::into).boxed_unsync();
+            let prepared = Arc::clone(prepared);
+            let body = body.map_frame(move |frame| filtered(frame, &prepared.snapshot)).boxed_unsync();
             Upload::stream(body, route.max_body, live.limits.body_timeout, &proxy.timer)
         } else {
             Upload::Empty
@@ -216,11 +218,10 @@ impl Call<'_> {
             },
             via: &prepared.via,
             host: pool.config().host,
-            chunked: !upload.is_empty() && length.is_none(),
         };
         let repeat = if head.verb().is_safe() && upload.is_empty() { Repeat::Safe } else { Repeat::IfUnsent };
         let timeout = route.response_timeout.unwrap_or(pool.config().response_timeout);
-        match pool.send(|endpoint| outgoing.request(endpoint), upload, repeat, timeout).await {
+        match pool.send(&outgoing, upload, repeat, timeout).await {
             Ok(reply) => {
                 record.first_byte = Some(record.elapsed());
                 self.relay(proxy, reply, &passage, progress, &ids, session, record)
@@ -242,7 +243,7 @@ impl Call<'_> {
         mut record: Box<CallRecord>,
     ) -> Response<Answer> {
         let live = &self.scope.prepared.snapshot;
-        let (mut parts, body) = reply.response.into_parts();
+        let Reply { head: mut parts, body } = reply;
         response::clean(&mut parts.headers, &live.names);
         parts.headers.append(http::header::VIA, self.scope.prepared.via.clone());
         parts.version = http::Version::HTTP_11;
@@ -254,7 +255,7 @@ impl Call<'_> {
             session: Arc::clone(call.session()),
             caller: Arc::clone(call.caller()),
         });
-        Response::from_parts(parts, Answer::streamed(body, reply.lease, record, progress, keeper))
+        Response::from_parts(parts, Answer::streamed(body, Arc::clone(&self.scope.prepared), record, progress, keeper))
     }
 
     fn fail(
@@ -300,6 +301,22 @@ fn generated() -> HeaderValue {
     let id = uuid::Builder::from_random_bytes(crate::random::bytes()).into_uuid();
     let mut text = [0; 36];
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// A piece of a request body. A trailer goes on only if it would go on as a field: an upstream may merge the two.
+fn filtered(frame: Frame<Bytes>, live: &Snapshot) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Err(data) => data,
+        Ok(trailers) => {
+            let mut kept = HeaderMap::new();
+            for (name, value) in &trailers {
+                if live.names.role(name) == Role::Other {
+                    kept.append(name, value.clone());
+                }
+            }
+            Frame::trailers(kept)
+        }
+    }
 }
 
 fn prepare(snapshot: Arc<Snapshot>, pools: &WorkerPools, recorder: &Recorder, timer: &Timer) -> Prepared {

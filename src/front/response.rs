@@ -154,7 +154,8 @@ pub(super) fn answer(
     response
 }
 
-/// Removes from an upstream's answer what is of its hop, what it may not say, and what is framed anew.
+/// Removes from an upstream's answer, or from its trailers, what it may not say. What concerns only its hop is gone
+/// already, but for an offer to switch protocols.
 pub(super) fn clean(fields: &mut HeaderMap, names: &FieldNames) {
     let mut gone: Vec<HeaderName> = Vec::new();
     for name in fields.keys() {
@@ -162,27 +163,11 @@ pub(super) fn clean(fields: &mut HeaderMap, names: &FieldNames) {
             gone.push(name.clone());
         }
     }
-    if gone.is_empty() {
-        return;
-    }
-    if fields.contains_key(header::CONNECTION) {
-        let nominated =
-            fields.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        gone.extend(nominated.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()));
-    }
-    // With both, the length is not that of the body (RFC 9112 section 6.3).
-    if fields.contains_key(header::TRANSFER_ENCODING) {
-        gone.push(header::CONTENT_LENGTH);
-    }
     for name in gone {
         fields.remove(name);
     }
 }
 
 fn is_hop(name: &HeaderName) -> bool {
-    *name == header::CONNECTION
-        || *name == header::TRANSFER_ENCODING
-        || *name == header::UPGRADE
-        || *name == header::TE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate")
+    *name == header::UPGRADE || *name == header::TE || *name == header::PROXY_AUTHENTICATE
 }

@@ -19,7 +19,7 @@ use crate::policy::target::SESSION_PATH;
 use crate::policy::time::{Now, Timestamp};
 use crate::store::Opened;
 use crate::timer::Timer;
-use crate::upstream::upload::BoxError;
+use crate::upstream::upload::{BoxError, UploadFault};
 
 /// Longest payload of an opening with an Idempotency-Key, in bytes.
 const PAYLOAD_MAX: usize = 64 * 1024;
@@ -147,6 +147,9 @@ where
         Err(_) => Err(Rejection::RequestTimeout),
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Rejection::BodyTooLarge),
-        Ok(Err(_)) => Err(Rejection::RequestMalformed),
+        Ok(Err(error)) => {
+            let fault = error.downcast_ref::<UploadFault>().and_then(|fault| fault.rejection());
+            Err(fault.unwrap_or(Rejection::RequestMalformed))
+        }
     }
 }

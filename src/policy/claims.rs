@@ -147,11 +147,16 @@ impl Claims {
         }
     }
 
-    /// The caller these claims speak of. Times are not judged here: they are, on every call, by [`Caller::judge`].
+    /// The caller these claims speak of. `intern` gives one copy of a text that many tokens share. Times are not judged here: they are, on every call, by [`Caller::judge`].
     ///
     /// # Errors
     /// [`Why::Issuer`], [`Why::Audience`] or [`Why::Claims`].
-    pub fn caller(self, rules: &ClaimRules, scopes: &ScopeNames) -> Result<Caller, Why> {
+    pub fn caller(
+        self,
+        rules: &ClaimRules,
+        scopes: &ScopeNames,
+        intern: impl Fn(&str) -> Arc<str>,
+    ) -> Result<Caller, Why> {
         if rules.issuer.is_some() && self.iss.as_deref() != rules.issuer.as_deref() {
             return Err(Why::Issuer);
         }
@@ -160,7 +165,7 @@ impl Claims {
             return Err(Why::Audience);
         }
         let client = rules.client_claims.iter().find_map(|claim| self.client(*claim)).ok_or(Why::Claims)?;
-        let client = ClientId::parse(client).map_err(|_| Why::Claims)?;
+        let client = ClientId::from_shared(intern(client)).map_err(|_| Why::Claims)?;
         let sid = match self.sid.as_deref().filter(|_| rules.sid_binds) {
             Some(sid) => SidClaim::Bound(SessionId::parse(sid.as_bytes()).ok()),
             None => SidClaim::Free,
@@ -172,14 +177,14 @@ impl Claims {
         };
         let issuer = match &rules.issuer {
             Some(issuer) => Some(Arc::clone(issuer)),
-            None => self.iss.map(Arc::from),
+            None => self.iss.as_deref().map(&intern),
         };
         let owner = Owner { issuer, client, subject: self.sub.map(Box::from) };
         Ok(Caller {
             fields: CallerFields::of(&owner, &text),
             owner: Arc::new(owner),
             scopes: scopes.known(text.split_ascii_whitespace()),
-            scope: text.into(),
+            scope: intern(&text),
             expires: self.exp.0,
             not_before: self.nbf.map(|nbf| nbf.0),
             leeway: rules.leeway,
@@ -311,7 +316,7 @@ mod tests {
 
     fn caller(json: &str, rules: &ClaimRules) -> Result<Caller, Why> {
         let claims: Claims = serde_json::from_str(json).map_err(|_| Why::Claims)?;
-        claims.caller(rules, &ScopeNames::default())
+        claims.caller(rules, &ScopeNames::default(), |text| text.into())
     }
 
     #[test]

@@ -129,7 +129,15 @@ impl ClientId {
     /// # Errors
     /// [`Malformed`] unless it is 1 to 128 of `A-Za-z0-9._-`.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        is_client_id(text.as_bytes()).then(|| Self(text.into())).ok_or(Malformed)
+        Self::from_shared(text.into())
+    }
+
+    /// Takes a client-id that others share.
+    ///
+    /// # Errors
+    /// [`Malformed`] unless it is 1 to 128 of `A-Za-z0-9._-`.
+    pub fn from_shared(text: Arc<str>) -> Result<Self, Malformed> {
+        if is_client_id(text.as_bytes()) { Ok(Self(text)) } else { Err(Malformed) }
     }
 
     /// The text.

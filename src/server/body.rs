@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::h1::link::Link;
-use crate::policy::rejection::Rejection;
+use crate::upstream::upload::UploadFault;
 
 /// Bytes of an unread body that are read and thrown away so that its connection can carry another request.
 pub(super) const LEFT_BYTES: u64 = 64 * 1024;
@@ -32,48 +32,22 @@ pub struct RequestBody {
     held_back: bool,
 }
 
-/// Why a request body ended early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    /// It does not follow its framing.
-    #[error("the request body is malformed")]
-    Malformed,
-    /// No byte came for as long as [`Limits::body_timeout`](super::Limits::body_timeout).
-    #[error("the client stopped sending the request body")]
-    Stalled,
-    /// The client closed the connection or reset the stream.
-    #[error("the client went away before the end of the request body")]
-    Gone,
-}
-
-impl BodyError {
-    /// The answer it deserves; none if nobody is left to read one.
-    #[must_use]
-    pub const fn rejection(self) -> Option<Rejection> {
-        match self {
-            Self::Malformed => Some(Rejection::RequestMalformed),
-            Self::Stalled => Some(Rejection::RequestTimeout),
-            Self::Gone => None,
+/// What hyper's error is about: ours comes back in the chain of its causes.
+fn classify(error: &hyper::Error) -> UploadFault {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            let ours = io.get_ref().and_then(|inner| inner.downcast_ref::<UploadFault>());
+            return match (ours, io.kind()) {
+                (Some(ours), _) => *ours,
+                // hyper's own reading of the chunks, should it be stricter than ours one day.
+                (None, io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => UploadFault::Malformed,
+                (None, _) => UploadFault::Gone,
+            };
         }
+        cause = error.source();
     }
-
-    /// What hyper's error is about: ours comes back in the chain of its causes.
-    fn classify(error: &hyper::Error) -> Self {
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            if let Some(io) = error.downcast_ref::<io::Error>() {
-                let ours = io.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
-                return match (ours, io.kind()) {
-                    (Some(ours), _) => *ours,
-                    // hyper's own reading of the chunks, should it be stricter than ours one day.
-                    (None, io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => Self::Malformed,
-                    (None, _) => Self::Gone,
-                };
-            }
-            cause = error.source();
-        }
-        Self::Gone
-    }
+    UploadFault::Gone
 }
 
 impl RequestBody {
@@ -91,13 +65,13 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = UploadFault;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(Some(Err(error))) => {
-                let error = BodyError::classify(&error);
+                let error = classify(&error);
                 self.incoming = None;
                 if let Some(link) = &self.link {
                     link.close_after_answer();

@@ -35,7 +35,7 @@ mod stall;
 pub mod tls;
 pub mod worker;
 
-pub use body::{BodyError, RequestBody};
+pub use body::RequestBody;
 pub use drain::Drain;
 pub use gateway::{Bound, Gateway, Handle, Options, StartError};
 pub use limits::Limits;

@@ -1,16 +1,17 @@
 //! One call to a pool: a connection, the request, at most one retry, the time it may take.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::response::Parts;
 use parking_lot::Mutex;
 
+use super::h1::{Exchange, Failed, ReplyBody};
 use super::pool::{Checkout, EndpointPool, Lease};
 use super::upload::{Progress, Upload};
-use super::{Endpoint, PoolConfig, UpstreamError};
+use super::{Outbound, PoolConfig, UpstreamError};
 use crate::timer::Timer;
 
 /// Totals of a pool since it was made.
@@ -33,13 +34,14 @@ pub struct WorkerPool {
     counts: PoolCounts,
 }
 
-/// An answer, and the connection it comes by.
+/// An answer.
 #[derive(Debug)]
 pub struct Reply {
-    /// The answer.
-    pub response: Response<Incoming>,
-    /// To be released when the body has been read.
-    pub lease: Lease,
+    /// Its head, without the fields that concern only the hop to the upstream. Its `content-length` is right for the body,
+    /// or for the body there would be if there were one (HEAD, 304).
+    pub head: Parts,
+    /// Its body, and the connection it comes by.
+    pub body: ReplyBody,
 }
 
 /// What may be done again when a connection fails.
@@ -55,7 +57,8 @@ impl WorkerPool {
     /// A pool as configured, without connections yet.
     #[must_use]
     pub fn new(config: PoolConfig, timer: Timer) -> Self {
-        let endpoints = config.endpoints.iter().cloned().map(EndpointPool::new).map(Arc::new).collect();
+        let pool = |endpoint| Arc::new(EndpointPool::new(endpoint, config.max_idle));
+        let endpoints = config.endpoints.iter().cloned().map(pool).collect();
         Self { config, endpoints, next: AtomicUsize::new(0), timer, counts: PoolCounts::default() }
     }
 
@@ -82,7 +85,7 @@ impl WorkerPool {
         self.endpoints.iter().for_each(|endpoint| endpoint.reap(self.config.idle_timeout));
     }
 
-    /// Sends a request and waits for the head of the answer, at most for `timeout` after the request was taken.
+    /// Sends a request and waits for the head of the answer, at most for `timeout` after the last progress of its body.
     ///
     /// It is sent again, once and on a new connection, if nothing of it was sent, or if `repeat` allows it and a
     /// connection that had been used before ended without a byte of an answer (RFC 9112 section 9.3.1).
@@ -91,35 +94,24 @@ impl WorkerPool {
     /// Why there is no answer.
     pub async fn send(
         &self,
-        head: impl Fn(&Endpoint) -> Request<()>,
+        request: &impl Outbound,
         upload: Upload,
         repeat: Repeat,
         timeout: Duration,
     ) -> Result<Reply, UpstreamError> {
         let progress = upload.progress();
+        let progress = progress.as_deref();
         let (endpoint, checkout) = self.checkout().await?;
         let reused = checkout.reused;
-        let failed = match self
-            .attempt(&endpoint, checkout, head(&endpoint.endpoint).map(|()| upload), progress.as_deref(), timeout)
-            .await
-        {
+        let upload = match self.attempt(&endpoint, checkout, request, upload, progress, timeout).await {
             Ok(reply) => return Ok(reply),
-            Err(failed) => failed,
-        };
-        let upload = match failed {
-            Failed { unsent: Some(upload), .. } => upload,
-            Failed { error: UpstreamError::Protocol(error), .. }
-                if reused && repeat == Repeat::Safe && is_silent_end(&error) =>
-            {
-                Upload::Empty
-            }
-            Failed { error, .. } => return Err(error),
+            Err(Failed { unsent: Some(upload), .. }) => upload,
+            Err(Failed { silent: true, .. }) if reused && repeat == Repeat::Safe => Upload::Empty,
+            Err(Failed { error, .. }) => return Err(error),
         };
         self.counts.retries.fetch_add(1, Ordering::Relaxed);
         let checkout = self.connect(&endpoint).await?;
-        let again = self
-            .attempt(&endpoint, checkout, head(&endpoint.endpoint).map(|()| upload), progress.as_deref(), timeout)
-            .await;
+        let again = self.attempt(&endpoint, checkout, request, upload, progress, timeout).await;
         again.map_err(|failed| failed.error)
     }
 
@@ -152,35 +144,26 @@ impl WorkerPool {
         &self,
         endpoint: &Arc<EndpointPool>,
         checkout: Checkout,
-        request: Request<Upload>,
+        request: &impl Outbound,
+        upload: Upload,
         progress: Option<&Progress>,
         timeout: Duration,
     ) -> Result<Reply, Failed> {
-        let mut sender = checkout.sender;
-        let sending = sender.try_send_request(request);
-        tokio::pin!(sending);
+        let write = |out: &mut Vec<u8>| request.write_head(&endpoint.endpoint, out);
+        let mut exchange = Exchange::begin(checkout.wire, request.method(), upload, write);
         let outcome = loop {
             let before = progress.map(Progress::bytes);
-            match self.timer.timeout(timeout, sending.as_mut()).await {
+            let head = poll_fn(|context| exchange.poll_head(context, |head| request.interim(head)));
+            match self.timer.timeout(timeout, head).await {
                 Ok(outcome) => break outcome,
                 // A long upload may take longer than an answer, as long as it moves.
                 Err(_) if progress.is_some_and(|progress| before != Some(progress.bytes())) => {}
-                Err(_) => return Err(Failed { error: UpstreamError::ResponseTimeout, unsent: None }),
+                Err(_) => break Err(UpstreamError::ResponseTimeout),
             }
         };
         match outcome {
-            Ok(response) => {
-                let lease = Lease::new(sender, Arc::clone(endpoint), self.config.max_idle);
-                Ok(Reply { response, lease })
-            }
-            Err(mut error) => {
-                let unsent = error.take_message().map(Request::into_body);
-                let error = match progress.and_then(Progress::fault) {
-                    Some(fault) => UpstreamError::Upload(fault),
-                    None => UpstreamError::Protocol(error.into_error()),
-                };
-                Err(Failed { error, unsent })
-            }
+            Ok(head) => Ok(exchange.reply(head, Lease(Arc::clone(endpoint)))),
+            Err(error) => Err(exchange.fail(error)),
         }
     }
 }
@@ -189,24 +172,6 @@ impl std::fmt::Debug for WorkerPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WorkerPool").field("name", &self.config.name).finish_non_exhaustive()
     }
-}
-
-struct Failed {
-    error: UpstreamError,
-    /// The body, if nothing of the request was sent.
-    unsent: Option<Upload>,
-}
-
-/// Whether a connection ended without a byte of an answer: what a keep-alive connection looks like that the upstream
-/// closed just then.
-fn is_silent_end(error: &hyper::Error) -> bool {
-    use std::error::Error;
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-    error.is_incomplete_message()
-        || error.is_closed()
-        || error.is_canceled()
-        || io.is_some_and(|io| matches!(io.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))
 }
 
 /// The pools of one worker, kept over reloads while their configuration stays the same.

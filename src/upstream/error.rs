@@ -6,7 +6,7 @@ use crate::policy::rejection::{Rejection, Wait};
 /// What a client is told to wait when nothing was sent, in seconds.
 const RETRY_SOON: Wait = Wait(1);
 
-/// Why there is no answer.
+/// Why there is no answer, or no whole one. The text never contains a byte of what the upstream sent.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// No connection within the time.
@@ -34,12 +34,21 @@ pub enum UpstreamError {
     /// No first byte of the response within the time.
     #[error("no answer within the time allowed")]
     ResponseTimeout,
-    /// The connection broke, or what came back was not HTTP.
-    #[error("the connection broke or did not carry HTTP")]
-    Protocol(#[source] hyper::Error),
+    /// The upstream closed the connection before the answer was complete.
+    #[error("the connection was closed before the answer was complete")]
+    Closed,
+    /// The connection broke.
+    #[error("the connection broke")]
+    Reset(#[source] std::io::Error),
+    /// What came was not HTTP/1, or could be read in two ways. Says what part of it.
+    #[error("the answer is malformed: {0}")]
+    Malformed(&'static str),
+    /// The head or the trailers are larger than we read.
+    #[error("the head of the answer is too large")]
+    TooLarge,
     /// The client did not deliver the request body.
-    #[error("the client did not deliver the request body: {0:?}")]
-    Upload(UploadFault),
+    #[error("the client did not deliver the request body")]
+    Upload(#[source] UploadFault),
 }
 
 impl UpstreamError {
@@ -51,7 +60,8 @@ impl UpstreamError {
             Self::Connect { .. } => "connect",
             Self::Exhausted { .. } => "exhausted",
             Self::ResponseTimeout => "response_timeout",
-            Self::Protocol(_) => "protocol",
+            Self::Closed | Self::Reset(_) => "closed",
+            Self::Malformed(_) | Self::TooLarge => "protocol",
             Self::Upload(_) => "upload",
         }
     }
@@ -61,11 +71,15 @@ impl UpstreamError {
     pub const fn rejection(&self) -> Rejection {
         match self {
             Self::ConnectTimeout { .. } | Self::ResponseTimeout => Rejection::UpstreamTimeout,
-            Self::Connect { .. } | Self::Protocol(_) => Rejection::UpstreamFailed,
+            Self::Connect { .. } | Self::Closed | Self::Reset(_) | Self::Malformed(_) | Self::TooLarge => {
+                Rejection::UpstreamFailed
+            }
             Self::Exhausted { .. } => Rejection::UpstreamUnavailable(RETRY_SOON),
-            Self::Upload(UploadFault::Broken) => Rejection::RequestMalformed,
-            Self::Upload(UploadFault::TooLarge) => Rejection::BodyTooLarge,
-            Self::Upload(UploadFault::Stalled) => Rejection::RequestTimeout,
+            // Of a client that has gone nobody reads the refusal, but its record has one.
+            Self::Upload(fault) => match fault.rejection() {
+                Some(rejection) => rejection,
+                None => Rejection::RequestMalformed,
+            },
         }
     }
 }

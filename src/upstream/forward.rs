@@ -1,11 +1,12 @@
-//! The head of the request that an upstream gets: built afresh from what was proven, never copied.
+//! The head of the request that an upstream gets: built afresh from what was proven, never copied. It is written straight
+//! into the buffer of its connection; a header map of it would be built only to be read once.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Uri, Version};
+use http::Method;
+use http::header::{self, HeaderName, HeaderValue};
 
 use super::trace;
-use super::{Endpoint, HostField};
-use crate::policy::call::{Passage, ValidatedCall};
+use super::{Endpoint, HostField, Outbound};
+use crate::policy::call::Passage;
 use crate::policy::fields::FieldNames;
 use crate::policy::head::Head;
 use crate::policy::route::ForwardAuthorization;
@@ -19,9 +20,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// Fields we add at most.
-const ADDED: usize = 16;
 
 /// What is the same for all calls of a connection.
 #[derive(Debug, Clone)]
@@ -62,121 +60,129 @@ pub struct Outgoing<'a, 'r, 's> {
     pub via: &'a HeaderValue,
     /// The `host` field.
     pub host: HostField,
-    /// Whether the body has no known length.
-    pub chunked: bool,
+}
+
+impl Outbound for Outgoing<'_, '_, '_> {
+    fn method(&self) -> &Method {
+        self.head.raw().method
+    }
+
+    fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
+        self.write_request_line(out);
+        let host = self.client_host();
+        let authority = endpoint.authority.as_bytes();
+        field(
+            out,
+            &header::HOST,
+            match self.host {
+                HostField::Preserve => host.unwrap_or(authority),
+                HostField::Endpoint => authority,
+            },
+        );
+        self.write_forwarded(out);
+        self.write_proof(out);
+        field(out, self.names.name(Field::Correlation), self.ids.correlation.as_bytes());
+        field(out, &REQUEST_ID, self.ids.request.as_bytes());
+        field_with(out, &TRACE_PARENT, |out| trace::write_parent(self.head.origin().trace_parent, out));
+        self.write_origin(host, out);
+        field(out, &header::VIA, self.via.as_bytes());
+        if self.head.takes_trailers() {
+            field(out, &header::TE, b"trailers");
+        }
+    }
 }
 
 impl Outgoing<'_, '_, '_> {
-    /// The head for `endpoint`.
-    #[must_use]
-    pub fn request(&self, endpoint: &Endpoint) -> Request<()> {
+    /// The target is byte for byte what was matched, in origin form.
+    fn write_request_line(&self, out: &mut Vec<u8>) {
         let raw = self.head.raw();
-        let mut request = Request::new(());
-        *request.method_mut() = raw.method.clone();
-        *request.version_mut() = Version::HTTP_11;
-        // Byte for byte what was matched.
-        *request.uri_mut() = raw.uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
-        *request.headers_mut() = self.fields(endpoint);
-        request
+        let target = raw.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        debug_assert!(target.bytes().all(|byte| byte > b' ' && byte != 0x7f), "a target has no separators in it");
+        out.extend_from_slice(raw.method.as_str().as_bytes());
+        out.push(b' ');
+        // An absolute form may have a query behind no path.
+        if !target.starts_with(['/', '*']) {
+            out.push(b'/');
+        }
+        out.extend_from_slice(target.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
     }
 
-    fn fields(&self, endpoint: &Endpoint) -> HeaderMap {
-        let mut fields = HeaderMap::with_capacity(self.head.raw().headers.len() + ADDED);
-        let host = self.client_host();
-        fields.append(
-            header::HOST,
-            match self.host {
-                HostField::Preserve => host.clone().unwrap_or_else(|| endpoint.authority.clone()),
-                HostField::Endpoint => endpoint.authority.clone(),
-            },
-        );
-        self.add_forwarded(&mut fields);
-        match self.passage.validated() {
-            Some(call) => self.add_proof(&mut fields, call),
-            None => self.add_credentials(&mut fields),
-        }
-        fields.append(self.names.name(Field::Correlation), self.ids.correlation.clone());
-        fields.append(REQUEST_ID, self.ids.request.clone());
-        fields.append(TRACE_PARENT, trace::parent(self.head.origin().trace_parent));
-        self.add_origin(&mut fields, host);
-        fields.append(header::VIA, self.via.clone());
-        if self.head.takes_trailers() {
-            fields.append(header::TE, HeaderValue::from_static("trailers"));
-        }
-        if self.chunked {
-            fields.append(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        fields
-    }
-
-    fn client_host(&self) -> Option<HeaderValue> {
-        let seen = self.head.seen(Field::Host).value;
-        seen.cloned().or_else(|| HeaderValue::from_str(self.head.host()).ok().filter(|host| !host.is_empty()))
+    fn client_host(&self) -> Option<&[u8]> {
+        let seen = self.head.seen(Field::Host).value.map(HeaderValue::as_bytes);
+        seen.or_else(|| Some(self.head.host().as_bytes()).filter(|host| !host.is_empty()))
     }
 
     /// Fields that go on as they came. HTTP/2 may split the cookies; HTTP/1.1 has one field (RFC 9113 section 8.2.3).
-    fn add_forwarded(&self, fields: &mut HeaderMap) {
+    fn write_forwarded(&self, out: &mut Vec<u8>) {
         let join = self.head.cookie_lines() > 1;
         for (name, value) in self.head.forwarded() {
             if !(join && *name == header::COOKIE) {
-                fields.append(name, value.clone());
+                field(out, name, value.as_bytes());
             }
         }
-        if join {
-            let crumbs = self.head.forwarded().filter(|(name, _)| **name == header::COOKIE);
-            let crumbs: Vec<&[u8]> = crumbs.map(|(_, value)| value.as_bytes()).collect();
-            if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice())) {
-                fields.append(header::COOKIE, cookie);
-            }
+        let mut crumbs = self.head.forwarded().filter(|(name, _)| join && **name == header::COOKIE);
+        if let Some((name, first)) = crumbs.next() {
+            field_with(out, name, |out| {
+                out.extend_from_slice(first.as_bytes());
+                for (_, crumb) in crumbs {
+                    out.extend_from_slice(b"; ");
+                    out.extend_from_slice(crumb.as_bytes());
+                }
+            });
         }
     }
 
-    fn add_proof(&self, fields: &mut HeaderMap, call: &ValidatedCall<'_>) {
-        if call.route().authorization == ForwardAuthorization::Keep
-            && let Some(credentials) = self.head.seen(Field::Authorization).value
-        {
-            fields.append(self.names.name(Field::Authorization), credentials.clone());
-        }
-        let caller = call.caller().fields();
-        fields.append(self.names.name(Field::ClientId), caller.client.clone());
-        if let Some(session) = &self.ids.session {
-            fields.append(self.names.name(Field::SessionId), session.clone());
-        }
-        if let Some(subject) = &caller.subject {
-            fields.append(SUBJECT, subject.clone());
-        }
-        if let Some(scopes) = &caller.scopes {
-            fields.append(SCOPES, scopes.clone());
-        }
-    }
-
-    /// On an exempt route the credentials are the upstream's business; nothing vouches for them, so a client-id or
-    /// session-id does not go on.
-    fn add_credentials(&self, fields: &mut HeaderMap) {
+    /// Who calls. On an exempt route the credentials are the upstream's business; nothing vouches for them, so a client-id
+    /// or session-id does not go on.
+    fn write_proof(&self, out: &mut Vec<u8>) {
         if self.passage.route().authorization == ForwardAuthorization::Keep
             && let Some(credentials) = self.head.seen(Field::Authorization).value
         {
-            fields.append(self.names.name(Field::Authorization), credentials.clone());
+            field(out, self.names.name(Field::Authorization), credentials.as_bytes());
+        }
+        let Some(call) = self.passage.validated() else { return };
+        let caller = call.caller().fields();
+        field(out, self.names.name(Field::ClientId), caller.client.as_bytes());
+        if let Some(session) = &self.ids.session {
+            field(out, self.names.name(Field::SessionId), session.as_bytes());
+        }
+        if let Some(subject) = &caller.subject {
+            field(out, &SUBJECT, subject.as_bytes());
+        }
+        if let Some(scopes) = &caller.scopes {
+            field(out, &SCOPES, scopes.as_bytes());
         }
     }
 
     /// Who the client is: what a trusted peer says, continued; otherwise the peer itself.
-    fn add_origin(&self, fields: &mut HeaderMap, host: Option<HeaderValue>) {
+    fn write_origin(&self, host: Option<&[u8]>, out: &mut Vec<u8>) {
         let origin = self.head.origin();
-        let chain = match origin.forwarded_for {
-            Some(before) => continued(before, &self.edge.peer),
-            None => self.edge.peer.clone(),
-        };
-        fields.append(FORWARDED_FOR, chain);
-        fields.append(FORWARDED_PROTO, origin.forwarded_proto.unwrap_or(&self.edge.proto).clone());
-        if let Some(host) = origin.forwarded_host.cloned().or(host) {
-            fields.append(FORWARDED_HOST, host);
+        field_with(out, &FORWARDED_FOR, |out| {
+            if let Some(before) = origin.forwarded_for {
+                out.extend_from_slice(before.as_bytes());
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(self.edge.peer.as_bytes());
+        });
+        field(out, &FORWARDED_PROTO, origin.forwarded_proto.unwrap_or(&self.edge.proto).as_bytes());
+        if let Some(host) = origin.forwarded_host.map(HeaderValue::as_bytes).or(host) {
+            field(out, &FORWARDED_HOST, host);
         }
-        fields.append(header::FORWARDED, self.edge.forwarded.clone());
+        field(out, &header::FORWARDED, self.edge.forwarded.as_bytes());
     }
 }
 
-fn continued(before: &HeaderValue, peer: &HeaderValue) -> HeaderValue {
-    let chain = [before.as_bytes(), b", ", peer.as_bytes()].concat();
-    HeaderValue::from_bytes(&chain).unwrap_or_else(|_| peer.clone())
+/// Writes a field line. Values come from a `HeaderValue` or are made here, so there is no line end in them.
+pub(super) fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    field_with(out, name, |out| out.extend_from_slice(value));
+}
+
+fn field_with(out: &mut Vec<u8>, name: &HeaderName, value: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    let from = out.len();
+    value(out);
+    debug_assert!(out.iter().skip(from).all(|byte| !matches!(byte, b'\r' | b'\n' | 0)), "a value cannot end its line");
+    out.extend_from_slice(b"\r\n");
 }

@@ -1,22 +1,41 @@
 //! Where admitted calls go: pools of endpoints, the connections to them, and what may be tried twice.
 //!
 //! Every worker has its own connections, so that no call crosses threads.
+//!
+//! A call is told to a pool as an [`Outbound`], from which each kind of connection makes what it needs. Today there is one
+//! kind, [`h1`] over TCP. TLS is another socket inside of it; HTTP/2 and tunnels are further kinds, which would join
+//! where [`pool`] opens connections and where [`ReplyBody`] reads from them.
 
 mod client;
 mod error;
 pub mod forward;
+mod h1;
 mod pool;
 mod trace;
 pub mod upload;
 
 pub use client::{PoolCounts, Repeat, Reply, WorkerPool, WorkerPools};
 pub use error::UpstreamError;
-pub use pool::Lease;
+pub use h1::ReplyBody;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::response::Parts;
+use http::{HeaderValue, Method};
+
+/// A request on its way out.
+pub trait Outbound: Sync {
+    /// Its method.
+    fn method(&self) -> &Method;
+
+    /// Writes its head for `endpoint` in HTTP/1.1: request line and fields with their line ends, without the fields that
+    /// frame the body and without the empty line. It may be asked for again, for another endpoint.
+    fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>);
+
+    /// An interim response came (RFC 9110 section 15.2); the final one follows.
+    fn interim(&self, _head: &Parts) {}
+}
 
 /// What becomes of the `host` field toward an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

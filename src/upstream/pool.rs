@@ -3,59 +3,64 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-use super::upload::Upload;
+use super::h1::Wire;
 use super::{Endpoint, PoolConfig, UpstreamError};
 
 /// A connection idle for longer than this may have got news that only the runtime's driver knows of.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// Most fields of a response; the side toward clients has no limit of its own.
-const RESPONSE_FIELDS_MAX: usize = 256;
+/// A connection idle for longer than this gives its buffers back when it is looked at.
+const DOZE: Duration = Duration::from_secs(1);
 
 struct Idle {
-    sender: SendRequest<Upload>,
+    wire: Box<Wire>,
     since: Instant,
+    /// How long it may rest, if the upstream said so.
+    limit: Option<Duration>,
+}
+
+impl Idle {
+    fn is_old(&self, rested: Duration, limit: Duration) -> bool {
+        rested > self.limit.map_or(limit, |own| own.min(limit))
+    }
 }
 
 /// The idle connections to one endpoint, newest last.
 pub(super) struct EndpointPool {
     pub(super) endpoint: Endpoint,
+    max_idle: usize,
     idle: Mutex<Vec<Idle>>,
 }
 
 /// A connection that carries one call.
 pub(super) struct Checkout {
-    pub(super) sender: SendRequest<Upload>,
+    pub(super) wire: Box<Wire>,
     pub(super) reused: bool,
 }
 
 impl EndpointPool {
-    pub(super) const fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, idle: Mutex::new(Vec::new()) }
+    pub(super) const fn new(endpoint: Endpoint, max_idle: usize) -> Self {
+        Self { endpoint, max_idle, idle: Mutex::new(Vec::new()) }
     }
 
     /// An idle connection that is still good, the one used last first: it is the least likely to be closed, and the
     /// others may age out.
     pub(super) async fn reuse(&self, idle_timeout: Duration) -> Option<Checkout> {
         loop {
-            let Idle { mut sender, since } = self.idle.lock().pop()?;
-            let rested = since.elapsed();
-            if rested > idle_timeout {
+            let idle = self.idle.lock().pop()?;
+            let rested = idle.since.elapsed();
+            if idle.is_old(rested, idle_timeout) {
                 continue;
             }
             // Without this the close that already arrived goes unseen, and a stray response would answer this call.
-            if rested > MOMENT || !sender.is_ready() {
+            if rested > MOMENT {
                 tokio::task::yield_now().await;
             }
-            if sender.is_ready()
-                || futures_util::FutureExt::now_or_never(sender.ready()).is_some_and(|ready| ready.is_ok())
-            {
-                return Some(Checkout { sender, reused: true });
+            if idle.wire.is_quiet() {
+                return Some(Checkout { wire: idle.wire, reused: true });
             }
         }
     }
@@ -73,29 +78,27 @@ impl EndpointPool {
             Ok(Ok(socket)) => socket,
         };
         socket.set_nodelay(true).map_err(|source| UpstreamError::Connect { endpoint: endpoint(), source })?;
-        let mut builder = http1::Builder::new();
-        builder.max_headers(RESPONSE_FIELDS_MAX);
-        let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(UpstreamError::Protocol)?;
-        // What goes wrong on it is told to the call it carries.
-        tokio::spawn(connection);
-        Ok(Checkout { sender, reused: false })
+        Ok(Checkout { wire: Box::new(Wire::new(socket)), reused: false })
     }
 
-    fn put_back(&self, sender: SendRequest<Upload>, max_idle: usize) {
-        if sender.is_closed() {
-            return;
-        }
+    fn put_back(&self, mut wire: Box<Wire>, limit: Option<Duration>) {
+        wire.rest();
         let mut idle = self.idle.lock();
-        if idle.len() < max_idle {
-            idle.push(Idle { sender, since: Instant::now() });
+        if idle.len() < self.max_idle {
+            idle.push(Idle { wire, since: Instant::now(), limit });
         }
     }
 
-    /// Closes connections that have been idle for too long.
+    /// Closes connections that have been idle for too long or that the upstream has closed, and lets the others have
+    /// only what they need for a long rest.
     pub(super) fn reap(&self, idle_timeout: Duration) {
-        let mut idle = self.idle.lock();
-        let old = idle.iter().take_while(|idle| idle.since.elapsed() > idle_timeout).count();
-        drop(idle.drain(..old));
+        self.idle.lock().retain_mut(|idle| {
+            let rested = idle.since.elapsed();
+            if rested > DOZE {
+                idle.wire.sleep();
+            }
+            !idle.is_old(rested, idle_timeout) && idle.wire.is_quiet()
+        });
     }
 
     /// Idle connections now.
@@ -111,26 +114,18 @@ fn is_exhausted(error: &std::io::Error) -> bool {
         || matches!(error.raw_os_error(), Some(23 | 24 | 105))
 }
 
-/// A connection whose response is being read. Released when the body has ended; dropped before that, it closes.
-pub struct Lease {
-    sender: SendRequest<Upload>,
-    pool: Arc<EndpointPool>,
-    max_idle: usize,
-}
+/// The right to give a connection back, for the body that reads from it.
+pub(super) struct Lease(pub(super) Arc<EndpointPool>);
 
 impl Lease {
-    pub(super) const fn new(sender: SendRequest<Upload>, pool: Arc<EndpointPool>, max_idle: usize) -> Self {
-        Self { sender, pool, max_idle }
-    }
-
-    /// Gives the connection back for the next call.
-    pub fn release(self) {
-        self.pool.put_back(self.sender, self.max_idle);
+    /// Gives the connection back for the next call; it may rest for `limit`, if the upstream said so.
+    pub(super) fn release(self, wire: Box<Wire>, limit: Option<Duration>) {
+        self.0.put_back(wire, limit);
     }
 }
 
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("endpoint", &self.pool.endpoint).finish_non_exhaustive()
+        f.debug_struct("Lease").field("endpoint", &self.0.endpoint).finish()
     }
 }

@@ -1,52 +1,64 @@
 //! `traceparent` (W3C Trace Context level 1, section 3.2): every call is part of a trace, the client's or a new one.
 
-use std::fmt::Write as _;
-
 use http::HeaderValue;
 
-/// Length of a version 00 value.
-const LEN: usize = 55;
-
-/// The value for the upstream: the client's trace and flags with a span of ours, or a new trace that nobody sampled.
-#[must_use]
-pub fn parent(client: Option<&HeaderValue>) -> HeaderValue {
+/// Writes the value for the upstream: the client's trace and flags with a span of ours, or a new trace that nobody
+/// sampled.
+pub(super) fn write_parent(client: Option<&HeaderValue>, out: &mut Vec<u8>) {
     let span: [u8; 8] = crate::random::bytes();
-    let mut value = String::with_capacity(LEN);
-    let given = client.and_then(|value| value.to_str().ok()).filter(|value| is_valid(value));
-    match given {
-        Some(given) => value.push_str(&given[..36]),
+    match client.map(HeaderValue::as_bytes).filter(|value| is_valid(value)) {
+        Some(given) => {
+            // Version and trace, the span, flags.
+            out.extend_from_slice(&given[..36]);
+            hex(&span, out);
+            out.extend_from_slice(&given[52..]);
+        }
         None => {
             let trace: [u8; 16] = crate::random::bytes();
-            _ = write!(value, "00-{:032x}-", u128::from_be_bytes(trace));
+            out.extend_from_slice(b"00-");
+            hex(&trace, out);
+            out.push(b'-');
+            hex(&span, out);
+            out.extend_from_slice(b"-00");
         }
     }
-    _ = write!(value, "{:016x}", u64::from_be_bytes(span));
-    value.push_str(given.map_or("-00", |given| &given[52..55]));
-    HeaderValue::try_from(value)
-        .unwrap_or_else(|_| HeaderValue::from_static("00-00000000000000000000000000000001-0000000000000001-00"))
 }
 
-fn is_valid(value: &str) -> bool {
-    let parts: Vec<&str> = value.split('-').collect();
-    let hex = |part: &str, len: usize| {
-        part.len() == len && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let some = |part: &str| part.bytes().any(|byte| byte != b'0');
-    matches!(parts[..], ["00", trace, span, flags]
-        if hex(trace, 32) && some(trace) && hex(span, 16) && some(span) && hex(flags, 2))
+fn hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+}
+
+/// Whether this is `00-<trace>-<span>-<flags>`, in lower case and with neither id zero.
+fn is_valid(value: &[u8]) -> bool {
+    let Ok(value) = <&[u8; 55]>::try_from(value) else { return false };
+    let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let some = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
+    let (trace, span, flags) = (&value[3..35], &value[36..52], &value[53..]);
+    value.starts_with(b"00-")
+        && (value[35], value[52]) == (b'-', b'-')
+        && hex(trace)
+        && some(trace)
+        && hex(span)
+        && some(span)
+        && hex(flags)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parent(client: &str) -> String {
+        let mut out = Vec::new();
+        write_parent(Some(&HeaderValue::from_str(client).unwrap()), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn a_valid_trace_goes_on_with_a_span_of_ours() {
-        let client = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-        let ours = parent(Some(&client));
-        let ours = ours.to_str().unwrap();
+        let ours = parent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         assert!(ours.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && ours.ends_with("-01"), "{ours}");
-        assert!(!ours.contains("b7ad6b7169203331") && is_valid(ours));
+        assert!(!ours.contains("b7ad6b7169203331") && is_valid(ours.as_bytes()));
     }
 
     #[test]
@@ -54,11 +66,14 @@ mod tests {
         for value in [
             "",
             "00-0-0-00",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-",
+            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c_b7ad6b7169203331-01",
             "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
         ] {
-            let ours = parent(Some(&HeaderValue::from_str(value).unwrap()));
-            assert!(is_valid(ours.to_str().unwrap()) && ours.as_bytes().ends_with(b"-00"), "{value}");
+            let ours = parent(value);
+            assert!(is_valid(ours.as_bytes()) && ours.ends_with("-00"), "{value}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,33 +10,49 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 
+use crate::policy::rejection::Rejection;
 use crate::timer::{Deadline, Timer};
 
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What went wrong with a body, on the client's side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What went wrong with the body of a request, on the client's side. The upstream must not take what it got for the
+/// whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UploadFault {
-    /// It broke off, or its framing did.
-    Broken,
-    /// It is longer than the route allows.
-    TooLarge,
-    /// Nothing came for too long.
+    /// It does not follow its framing.
+    #[error("the request body is malformed")]
+    Malformed,
+    /// No byte came for too long.
+    #[error("the client stopped sending the request body")]
     Stalled,
+    /// The client closed the connection or reset the stream.
+    #[error("the client went away before the end of the request body")]
+    Gone,
+    /// It is longer than the route allows.
+    #[error("the request body is longer than allowed")]
+    TooLarge,
+}
+
+impl UploadFault {
+    /// The answer it deserves; none if nobody is left to read one.
+    #[must_use]
+    pub const fn rejection(self) -> Option<Rejection> {
+        match self {
+            Self::Malformed => Some(Rejection::RequestMalformed),
+            Self::Stalled => Some(Rejection::RequestTimeout),
+            Self::Gone => None,
+            Self::TooLarge => Some(Rejection::BodyTooLarge),
+        }
+    }
 }
 
 /// What the rest of a call can see of its upload while the connection sends it.
 #[derive(Debug, Default)]
 pub struct Progress {
     bytes: AtomicU64,
-    state: AtomicU8,
+    done: AtomicBool,
 }
-
-const DONE: u8 = 1;
-const BROKEN: u8 = 2;
-const TOO_LARGE: u8 = 3;
-const STALLED: u8 = 4;
 
 impl Progress {
     /// Bytes taken from the client so far.
@@ -48,25 +64,9 @@ impl Progress {
     /// Whether the client has sent all of it.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == DONE
-    }
-
-    /// What went wrong on the client's side.
-    #[must_use]
-    pub fn fault(&self) -> Option<UploadFault> {
-        match self.state.load(Ordering::Relaxed) {
-            BROKEN => Some(UploadFault::Broken),
-            TOO_LARGE => Some(UploadFault::TooLarge),
-            STALLED => Some(UploadFault::Stalled),
-            _ => None,
-        }
+        self.done.load(Ordering::Relaxed)
     }
 }
-
-/// The body did not arrive as it should; the upstream must not take what it got for the whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the request body was not delivered whole")]
-pub struct UploadFailed;
 
 /// The body of an upstream request.
 pub enum Upload {
@@ -78,7 +78,9 @@ pub enum Upload {
 
 /// A body that comes from the client.
 pub struct Stream {
-    body: UnsyncBoxBody<Bytes, BoxError>,
+    body: UnsyncBoxBody<Bytes, UploadFault>,
+    /// Taken from the body, and given back unsent.
+    again: Bytes,
     limit: u64,
     stall: Duration,
     deadline: Deadline,
@@ -87,9 +89,10 @@ pub struct Stream {
 
 impl Upload {
     /// A body of at most `limit` bytes that may pause for `stall`.
-    pub fn stream(body: UnsyncBoxBody<Bytes, BoxError>, limit: Option<u64>, stall: Duration, timer: &Timer) -> Self {
+    pub fn stream(body: UnsyncBoxBody<Bytes, UploadFault>, limit: Option<u64>, stall: Duration, timer: &Timer) -> Self {
         let (deadline, progress) = (timer.deadline(), Arc::default());
-        Self::Stream(Box::new(Stream { body, limit: limit.unwrap_or(u64::MAX), stall, deadline, progress }))
+        let limit = limit.unwrap_or(u64::MAX);
+        Self::Stream(Box::new(Stream { body, again: Bytes::new(), limit, stall, deadline, progress }))
     }
 
     /// Its progress; none if there is no body.
@@ -101,6 +104,13 @@ impl Upload {
         }
     }
 
+    /// Puts back the piece that was taken last, because it was not sent.
+    pub(super) fn put_back(&mut self, data: Bytes) {
+        if let Self::Stream(stream) = self {
+            stream.again = data;
+        }
+    }
+
     /// Whether there is no body.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -109,18 +119,16 @@ impl Upload {
 }
 
 impl Stream {
-    fn fail(&self, state: u8) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
-        self.progress.state.store(state, Ordering::Relaxed);
-        Poll::Ready(Some(Err(UploadFailed)))
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        if !self.again.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.again)))));
+        }
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Pending => {
                 // The deadline runs only while we wait for the client, not while the upstream is slow to take.
                 if self.deadline.is_set() {
                     return if self.deadline.poll_elapsed(context).is_ready() {
-                        self.fail(STALLED)
+                        Poll::Ready(Some(Err(UploadFault::Stalled)))
                     } else {
                         Poll::Pending
                     };
@@ -133,18 +141,18 @@ impl Stream {
                 self.deadline.clear();
                 match frame {
                     None => {
-                        self.progress.state.store(DONE, Ordering::Relaxed);
+                        self.progress.done.store(true, Ordering::Relaxed);
                         Poll::Ready(None)
                     }
-                    Some(Err(_)) => self.fail(BROKEN),
+                    Some(Err(fault)) => Poll::Ready(Some(Err(fault))),
                     Some(Ok(frame)) => {
                         let more = frame.data_ref().map_or(0, |data| data.len() as u64);
                         let total = self.progress.bytes.fetch_add(more, Ordering::Relaxed) + more;
                         if total > self.limit {
-                            return self.fail(TOO_LARGE);
+                            return Poll::Ready(Some(Err(UploadFault::TooLarge)));
                         }
                         if self.body.is_end_stream() {
-                            self.progress.state.store(DONE, Ordering::Relaxed);
+                            self.progress.done.store(true, Ordering::Relaxed);
                         }
                         Poll::Ready(Some(Ok(frame)))
                     }
@@ -154,14 +162,20 @@ impl Stream {
     }
 }
 
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_empty() { "Empty" } else { "Stream" })
+    }
+}
+
 impl Body for Upload {
     type Data = Bytes;
-    type Error = UploadFailed;
+    type Error = UploadFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Stream(stream) => stream.poll(context),
@@ -171,14 +185,18 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Stream(stream) => stream.body.is_end_stream(),
+            Self::Stream(stream) => stream.again.is_empty() && stream.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Stream(stream) => stream.body.size_hint(),
+            Self::Stream(stream) if stream.again.is_empty() => stream.body.size_hint(),
+            Self::Stream(stream) => {
+                let (rest, again) = (stream.body.size_hint().exact(), stream.again.len() as u64);
+                rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + again))
+            }
         }
     }
 }

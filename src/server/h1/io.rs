@@ -23,8 +23,8 @@ use super::buffer::Buffer;
 use super::framing::{HeadLimits, HeadScanner, Scan};
 use super::link::{Link, Waiting};
 use crate::policy::rejection::Rejection;
-use crate::server::body::BodyError;
 use crate::server::socket::Transport;
+use crate::upstream::upload::UploadFault;
 
 /// What hyper sees instead of a request that must be refused. The host is one that cannot exist (RFC 6761 section 6.4).
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
@@ -59,7 +59,7 @@ enum Phase {
     /// hyper was given the stand-in. Nothing more is read.
     Refused,
     /// The body has failed. Nothing more is read.
-    Failed(BodyError),
+    Failed(UploadFault),
 }
 
 impl<T: Transport> Io<T> {
@@ -171,7 +171,7 @@ impl<T: Transport> Io<T> {
         (self.cleared, self.phase) = match body.advance(rest) {
             Ok(count) if body.is_done() => (head + count, Phase::Open),
             Ok(count) => (head + count, Phase::Body(body)),
-            Err(_) => (head, Phase::Failed(BodyError::Malformed)),
+            Err(_) => (head, Phase::Failed(UploadFault::Malformed)),
         };
     }
 
@@ -179,7 +179,7 @@ impl<T: Transport> Io<T> {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if let Some(rejection) = self.link.take_order() {
             debug_assert_eq!(rejection, Rejection::RequestTimeout);
-            self.phase = Phase::Failed(BodyError::Stalled);
+            self.phase = Phase::Failed(UploadFault::Stalled);
             return Poll::Ready(Ok(true));
         }
         if self.buffer.is_empty() && ready!(self.poll_fill(cx, Waiting::Body))? == 0 {
@@ -195,7 +195,7 @@ impl<T: Transport> Io<T> {
                     self.buffer.prefer_large();
                 }
             }
-            Err(_) => self.phase = Phase::Failed(BodyError::Malformed),
+            Err(_) => self.phase = Phase::Failed(UploadFault::Malformed),
         }
         Poll::Ready(Ok(true))
     }

@@ -18,8 +18,9 @@ use crate::policy::rejection::Rejection;
 use crate::server::listener::{self, ConnectionStats};
 use crate::server::tls::Certificate;
 use crate::server::worker::{self, WorkerContext, WorkerListener};
-use crate::server::{BodyError, Drain, Front, Limits, Peer, RequestBody};
+use crate::server::{Drain, Front, Limits, Peer, RequestBody};
 use crate::timer::Timer;
+use crate::upstream::upload::UploadFault;
 
 /// Answers with what it was given. The path says how:
 /// `/unread` ignores the body, `/wait` answers when told to, `/large` sends megabytes, `/broken` sends half an answer,
@@ -50,7 +51,7 @@ impl Drop for Begun<'_> {
     }
 }
 
-type Body = UnsyncBoxBody<Bytes, BodyError>;
+type Body = UnsyncBoxBody<Bytes, UploadFault>;
 
 fn full(status: u16, text: String) -> Response<Body> {
     let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
@@ -91,7 +92,7 @@ impl Front for Echo {
                 Response::new(BodyExt::boxed_unsync(body))
             }
             "/broken" => {
-                let parts = [Ok(http_body::Frame::data(Bytes::from_static(b"half"))), Err(BodyError::Gone)];
+                let parts = [Ok(http_body::Frame::data(Bytes::from_static(b"half"))), Err(UploadFault::Gone)];
                 // The first part goes out before the second comes.
                 let parts = futures_util::stream::unfold(parts.into_iter(), |mut parts| async move {
                     tokio::time::sleep(Duration::from_millis(5)).await;
