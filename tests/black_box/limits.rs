@@ -120,7 +120,7 @@ fn a_head_that_drips_ends_in_time() {
     while raw.try_send("a").is_ok() && begun.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(begun.elapsed() < Duration::from_secs(6), "a drop now and then buys no time: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(9), "a drop now and then buys no time: {:?}", begun.elapsed());
     origin.assert_untouched();
 }
 

@@ -59,7 +59,10 @@ fn a_deleted_session_is_gone_and_can_be_deleted_again() {
         reply.assert_status(204);
         assert!(reply.body.is_empty());
     }
-    gate.send(&session.get("/session")).assert_refused("session-closed");
+    let refused = gate.send(&session.get("/session"));
+    let problem = refused.assert_refused("session-closed");
+    assert!(problem["session"]["expires_in"].as_u64().unwrap_or(0) == 0, "no time is left: {problem}");
+    assert!(refused.field("session-expires-in").is_none_or(|left| left == "0"), "no time is left: {refused:?}");
     gate.send(&session.get("/orders")).assert_refused("session-closed");
     gate.send(&session.post("/orders", "{}")).assert_refused("session-closed");
     origin.assert_untouched();
@@ -180,12 +183,12 @@ fn a_session_id_in_capitals_is_the_same_id_and_goes_on_in_its_canonical_form() {
 #[test]
 fn an_idle_session_expires_and_its_owner_is_told() {
     let origin = Origin::start();
-    let gate = Gate::configured(&Config::new(&origin.url()).section("sessions", "idle = \"1s\""));
+    let gate = Gate::configured(&Config::new(&origin.url()).section("sessions", "idle = \"2s\""));
     let session = gate.open();
     gate.send(&session.get("/orders")).assert_status(200);
 
-    // Time is what this test is about: one second of idling, and the twentieth it may take longer.
-    thread::sleep(Duration::from_millis(1200));
+    // Time is what this test is about: two seconds of idling, and the twentieth it may take longer.
+    thread::sleep(Duration::from_millis(2300));
     gate.send(&session.get("/orders")).assert_refused("session-expired");
     gate.send(&session.get("/session")).assert_refused("session-expired");
     gate.send(&session.with_token(&token_with(json!({"sub": "x"}))).get("/orders")).assert_refused("session-not-found");
@@ -197,14 +200,14 @@ fn an_idle_session_expires_and_its_owner_is_told() {
 fn accepted_calls_extend_the_idle_time_and_refused_calls_do_not() {
     let origin = Origin::start();
     let config = Config::new(&origin.url())
-        .section("sessions", "idle = \"3s\"")
+        .section("sessions", "idle = \"4s\"")
         .route("name = \"admin\"\npath = \"/admin\"\nscopes = [\"admin\"]\nupstream = \"shop\"")
         .catch_all();
     let gate = Gate::configured(&config);
     let (kept, lost) = (gate.open(), gate.open());
     let opened = Instant::now();
 
-    while opened.elapsed() < Duration::from_millis(3300) {
+    while opened.elapsed() < Duration::from_millis(4400) {
         gate.send(&kept.get("/orders")).assert_status(200);
         gate.send(&lost.get("/orders").without("accept")).assert_refused("not-acceptable");
         gate.send(&lost.get("/orders").without("x-correlation-id")).assert_refused("header-missing");

@@ -214,7 +214,7 @@ fn a_remembered_token_still_ends_in_time() {
     let issuer = "name = \"main\"\nleeway = \"0s\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]";
     let gate = Gate::configured(&Config::new(&origin.url()).issuer(issuer));
     let session = gate.open();
-    let short = session.with_token(&token_with(json!({"exp": now() + 2})));
+    let short = session.with_token(&token_with(json!({"exp": now() + 4})));
 
     gate.send(&short.get("/orders")).assert_status(200);
     crate::harness::eventually("the token expires", || gate.send(&short.get("/orders")).status == 401);

@@ -35,6 +35,16 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// The shortest of a few tries: how long something takes where the machine does not get in the way.
+pub fn quickest(mut act: impl FnMut()) -> Duration {
+    let tries = (0..5).map(|_| {
+        let begun = Instant::now();
+        act();
+        begun.elapsed()
+    });
+    tries.min().expect("there are tries")
+}
+
 /// How much more than usual a long proof should do (`SESSIONGATE_TEST_SCALE`, set by `tests/run --full`).
 pub fn scale() -> u32 {
     std::env::var("SESSIONGATE_TEST_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
