@@ -40,6 +40,8 @@ pub struct Answer {
     content: Content,
     record: Box<CallRecord>,
     upload: Option<Arc<Progress>>,
+    /// Told at the next poll.
+    failed: Option<AnswerError>,
 }
 
 #[derive(Debug)]
@@ -69,8 +71,12 @@ struct Watch {
 impl Answer {
     /// An answer of the gateway's own.
     pub(super) fn own(bytes: Bytes, record: Box<CallRecord>) -> Self {
-        let mut answer =
-            Self { content: Content::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record, upload: None };
+        let mut answer = Self {
+            content: Content::Own(Some(bytes).filter(|bytes| !bytes.is_empty())),
+            record,
+            upload: None,
+            failed: None,
+        };
         if answer.is_end_stream() {
             answer.complete();
         }
@@ -85,7 +91,8 @@ impl Answer {
         upload: Option<Arc<Progress>>,
         keeper: Option<Keeper>,
     ) -> Self {
-        let mut answer = Self { content: Content::Streamed { body, prepared, watch: None, keeper }, record, upload };
+        let mut answer =
+            Self { content: Content::Streamed { body, prepared, watch: None, keeper }, record, upload, failed: None };
         // The server does not poll a body that has ended: 204, 304, HEAD.
         if answer.is_end_stream() {
             answer.complete();
@@ -96,6 +103,16 @@ impl Answer {
     /// The last byte was taken: nobody left early.
     const fn complete(&mut self) {
         self.record.ended_by = EndedBy::Gate;
+    }
+}
+
+impl Answer {
+    /// Breaks the answer off, but not at once: hyper drops what it has not sent yet when a body fails, and the client
+    /// would not even see that there was an answer.
+    fn fail(&mut self, error: AnswerError, context: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        self.failed = Some(error);
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -133,6 +150,9 @@ impl Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let this = &mut *self;
+        if let Some(error) = this.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let frame = match &mut this.content {
             Content::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Content::Streamed { body, prepared, watch, keeper } => match Pin::new(body).poll_frame(context) {
@@ -142,7 +162,7 @@ impl Body for Answer {
                         return Poll::Pending;
                     }
                     this.record.ended_by = EndedBy::Gate;
-                    return Poll::Ready(Some(Err(AnswerError::Ended)));
+                    return this.fail(AnswerError::Ended, context);
                 }
                 Poll::Ready(Some(Ok(mut frame))) => {
                     if let Some(trailers) = frame.trailers_mut() {
@@ -154,25 +174,32 @@ impl Body for Answer {
                 Poll::Ready(None) => None,
             },
         };
-        match &frame {
-            None => this.complete(),
-            // What the client did not send whole the upstream could not answer whole.
-            Some(Err(AnswerError::Upstream(UpstreamError::Upload(_)))) => {}
-            Some(Err(_)) => this.record.ended_by = EndedBy::Upstream,
+        match frame {
+            None => {
+                this.complete();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                // What the client did not send whole the upstream could not answer whole.
+                if !matches!(error, AnswerError::Upstream(UpstreamError::Upload(_))) {
+                    this.record.ended_by = EndedBy::Upstream;
+                }
+                this.fail(error, context)
+            }
             Some(Ok(frame)) => {
                 this.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if this.is_end_stream() {
                     this.complete();
                 }
+                Poll::Ready(Some(Ok(frame)))
             }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(bytes) => bytes.is_none(),
-            Content::Streamed { body, .. } => body.is_end_stream(),
+            Content::Streamed { body, .. } => body.is_end_stream() && self.failed.is_none(),
         }
     }
 

@@ -6,6 +6,7 @@ mod problem;
 pub mod proxy;
 mod response;
 mod session;
+mod trailers;
 
 pub use body::{Answer, AnswerError};
 pub use connection::{Connection, Peer};

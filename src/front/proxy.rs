@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
-use http_body::{Body, Frame};
+use http::{HeaderValue, Request, Response, Uri};
+use http_body::Body;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
 use super::body::{Answer, Keeper};
 use super::connection::{Connection, Peer, Prepared, Scope};
+use super::trailers::Filtered;
 use super::{problem, response, session};
 use crate::config::{Live, Snapshot};
 use crate::gate::{Admission, Gate, Known};
 use crate::policy::call::Passage;
-use crate::policy::fields::Role;
 use crate::policy::head::{Head, RawHead};
 use crate::policy::headers::is_safe_id;
 use crate::policy::ids::SessionId;
@@ -200,8 +200,7 @@ impl Call<'_> {
             return self.refuse(Rejection::BodyTooLarge, record);
         }
         let upload = if head.raw().has_body {
-            let prepared = Arc::clone(prepared);
-            let body = body.map_frame(move |frame| filtered(frame, &prepared.snapshot)).boxed_unsync();
+            let body = Filtered::new(body, Arc::clone(prepared)).boxed_unsync();
             Upload::stream(body, route.max_body, live.limits.body_timeout, &proxy.timer)
         } else {
             Upload::Empty
@@ -300,22 +299,6 @@ fn correlation(head: &Head<'_>) -> Option<HeaderValue> {
 
 fn usable(value: Option<&HeaderValue>) -> Option<HeaderValue> {
     value.filter(|value| is_safe_id(value.as_bytes())).cloned()
-}
-
-/// A piece of a request body. A trailer goes on only if it would go on as a field: an upstream may merge the two.
-fn filtered(frame: Frame<Bytes>, live: &Snapshot) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Err(data) => data,
-        Ok(trailers) => {
-            let mut kept = HeaderMap::new();
-            for (name, value) in &trailers {
-                if live.names.role(name) == Role::Other {
-                    kept.append(name, value.clone());
-                }
-            }
-            Frame::trailers(kept)
-        }
-    }
 }
 
 fn prepare(snapshot: Arc<Snapshot>, pools: &WorkerPools, recorder: &Recorder, timer: &Timer) -> Prepared {

@@ -40,7 +40,7 @@ fn caller() -> Arc<Caller> {
         client_claims: vec![ClientClaim::ClientId],
         sid_binds: false,
     };
-    Arc::new(claims.caller(&rules, &ScopeNames::default(), |text| text.into()).unwrap())
+    Arc::new(claims.caller(&rules, &ScopeNames::default(), |text| Arc::from(text)).unwrap())
 }
 
 fn passage<'s>(routes: &'s RouteTable, head: &Head<'_>) -> Passage<'s> {
