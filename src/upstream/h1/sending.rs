@@ -92,6 +92,10 @@ impl Sending {
             }
             ready!(wire.poll_flush(context))?;
             if self.framing == Framing::Done {
+                // The answer may take long; what the body holds is not needed for it.
+                if self.upload.is_end_stream() {
+                    self.upload = Upload::Empty;
+                }
                 return Poll::Ready(Ok(()));
             }
         }
