@@ -67,13 +67,13 @@ async fn bytes_behind_an_answer_never_answer_the_next_call() {
     for (answer, later) in [(OK, false), (OK, true), (chunked, false), (chunked, true), (head, false), (head, true)] {
         let mut first = vec![Act::Read];
         if later {
-            first.extend([send(answer), send(stray), Act::Hang]);
+            first.extend([send(answer), Act::Pause, send(stray), Act::Hang]);
         } else {
             first.extend([send(&format!("{answer}{stray}")), Act::Hang]);
         }
         let origin = Origin::start(vec![first, vec![Act::Read, send(OK), Act::Hang]]).await;
         origin.get().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(MOMENT * 2).await;
         assert_eq!(origin.get().await.unwrap(), "200 ok");
         assert_eq!(origin.connections(), [1, 1]);
     }
