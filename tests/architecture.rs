@@ -1,4 +1,4 @@
-//! Which way dependencies point (DESIGN section 5). Reads the paths that the code names, so that the rule needs no
+//! Which way dependencies point. Reads the paths that the code names, so that the rule needs no
 //! reviewer.
 
 use std::collections::BTreeSet;
@@ -171,7 +171,7 @@ fn nothing_points_back_and_siblings_do_not_know_each_other() {
             }
         }
     }
-    assert!(breaches.is_empty(), "against the arrows of DESIGN section 5: {breaches:#?}");
+    assert!(breaches.is_empty(), "against the arrows of docs/architecture.md: {breaches:#?}");
 }
 
 #[test]

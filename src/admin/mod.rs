@@ -12,7 +12,7 @@ use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use crate::config::Live;
@@ -69,8 +69,6 @@ pub struct Admin {
     pub reloads: Arc<ReloadCounts>,
     /// Metrics of the process itself.
     pub process: prometheus::Registry,
-    /// The bearer token; without one only health and metrics are open.
-    pub token: Option<SecretString>,
 }
 
 /// An answer to the operator.
@@ -107,7 +105,9 @@ impl Admin {
     }
 
     fn authorize<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
-        let Some(token) = &self.token else {
+        // From the configuration in force, so that a reload rotates it.
+        let live = self.live.snapshot();
+        let Some(token) = live.admin.as_ref().and_then(|admin| admin.token.as_ref()) else {
             let detail = "no admin token is configured, so only /livez, /readyz and /metrics are open; set admin.token";
             return Err(Refusal(StatusCode::FORBIDDEN, detail));
         };

@@ -18,6 +18,7 @@ impl Snapshot {
             (admin(self) != admin(next), "admin.address"),
             (self.logs.access != next.logs.access, "logs.access"),
             (self.logs.format != next.logs.format, "logs.format"),
+            (self.logs.clear_session_ids != next.logs.clear_session_ids, "logs.session_id"),
         ]
         .into_iter()
         .filter_map(|(differs, key)| differs.then_some(key))

@@ -106,7 +106,6 @@ fn proxy_error(reason: &str) -> &'static str {
         "UpstreamFailed" => "connection_terminated",
         "UpstreamUnavailable" => "destination_unavailable",
         "UpstreamTimeout" => "http_response_timeout",
-        "Overloaded" => "connection_limit_reached",
         "LoopDetected" => "proxy_loop_detected",
         "Internal" => "proxy_internal_error",
         _ => "http_request_denied",

@@ -150,8 +150,6 @@ rejections! {
     UpstreamUnavailable(Wait)     => SERVICE_UNAVAILABLE,    "upstream-unavailable",  "Upstream unavailable", "Nothing was sent; repeat the call after the time in Retry-After.";
     /// The upstream did not accept the connection or answer in time.
     UpstreamTimeout               => GATEWAY_TIMEOUT,        "upstream-timeout",      "Upstream timeout", "The outcome of the call is unknown; read the state before repeating it.";
-    /// This gateway is at its limit.
-    Overloaded(Wait)              => SERVICE_UNAVAILABLE,    "overloaded",            "Overloaded", "Repeat the call after the time in Retry-After.";
     /// This gateway is shutting down; it opens no new sessions.
     Draining(Wait)                => SERVICE_UNAVAILABLE,    "draining",              "Shutting down", "Repeat the call after the time in Retry-After; another instance will answer.";
     /// Our own bug.
@@ -181,10 +179,7 @@ impl Rejection {
     #[must_use]
     pub const fn wait(self) -> Option<Wait> {
         match self {
-            Self::SessionLimit(wait)
-            | Self::UpstreamUnavailable(wait)
-            | Self::Overloaded(wait)
-            | Self::Draining(wait) => Some(wait),
+            Self::SessionLimit(wait) | Self::UpstreamUnavailable(wait) | Self::Draining(wait) => Some(wait),
             _ => None,
         }
     }

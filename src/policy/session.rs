@@ -199,10 +199,13 @@ impl Session {
         self.idle_expires().min(self.expires())
     }
 
-    /// Whole seconds until [`Self::deadline`].
+    /// Whole seconds until [`Self::deadline`]; none are left once it has ended.
     #[must_use]
     pub fn expires_in(&self, now: Timestamp) -> u64 {
-        self.deadline().since(now).as_secs()
+        match self.standing(now) {
+            Standing::Ended(_) => 0,
+            Standing::Live | Standing::Suspended => self.deadline().since(now).as_secs(),
+        }
     }
 
     /// Whether it may be used at `now`, exactly, whether or not the sweeper has come by.

@@ -1,6 +1,6 @@
 //! What is wrong with the header fields of a call, all of it at once, in one word.
 
-/// A field that the header rules look at. The number is its place in SPEC order.
+/// A field that the header rules look at. The number is its place in the order the API names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Field {

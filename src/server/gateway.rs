@@ -101,7 +101,6 @@ struct Control {
     certificates: Vec<Arc<Certificate>>,
     reloads: Arc<ReloadCounts>,
     drain: Drain,
-    workers: usize,
 }
 
 impl Gateway {
@@ -141,26 +140,24 @@ impl Gateway {
         }));
         let process = prometheus::Registry::new();
         process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let admin_token = snapshot.admin.as_ref().and_then(|admin| admin.token.clone());
 
         let control = Arc::new(Control {
             gate: Arc::new(Gate::new(AnyStore::Memory(MemoryStore::default()), Clock::default())),
-            limits: Arc::new(ArcSwap::from_pointee(limits(&snapshot, workers))),
+            limits: Arc::new(ArcSwap::from_pointee(limits(&snapshot))),
             live: Arc::new(Live::new(snapshot)),
             load,
             certificates,
             reloads: Arc::default(),
             drain: Drain::new(),
-            workers,
         });
         let proxies: Arc<Mutex<Vec<Arc<Proxy>>>> = Arc::default();
-        let stats: Vec<Arc<ConnectionStats>> = (0..workers).map(|_| Arc::default()).collect();
+        let stats = Arc::<ConnectionStats>::default();
         let mut threads = Vec::with_capacity(workers + 1);
-        for (number, (listeners, stats)) in sockets.into_iter().zip(&stats).enumerate() {
+        for (number, listeners) in sockets.into_iter().enumerate() {
             let context = WorkerContext {
                 limits: Arc::clone(&control.limits),
                 drain: control.drain.clone(),
-                stats: Arc::clone(stats),
+                stats: Arc::clone(&stats),
             };
             let (control, telemetry, proxies) = (Arc::clone(&control), Arc::clone(&telemetry), Arc::clone(&proxies));
             threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -183,13 +180,9 @@ impl Gateway {
             live: Arc::clone(&control.live),
             telemetry,
             proxies: Box::new(move || proxies.lock().clone()),
-            connections: Box::new(move || ConnectionCounts {
-                accepted: stats.iter().map(|worker| worker.accepted()).sum(),
-                open: stats.iter().map(|worker| worker.open() as u64).sum(),
-            }),
+            connections: Box::new(move || ConnectionCounts { accepted: stats.accepted(), open: stats.open() as u64 }),
             reloads: Arc::clone(&control.reloads),
             process,
-            token: admin_token,
         };
         let for_thread = Arc::clone(&control);
         threads.push(
@@ -304,7 +297,7 @@ impl Control {
                         "these settings changed but take effect only after a restart"
                     );
                 }
-                self.limits.store(Arc::new(limits(&snapshot, self.workers)));
+                self.limits.store(Arc::new(limits(&snapshot)));
                 self.live.swap(snapshot);
                 self.reload_certificates();
                 self.reloads.count(true);
@@ -366,7 +359,7 @@ async fn reap(proxy: Arc<Proxy>) {
     }
 }
 
-fn limits(snapshot: &Snapshot, workers: usize) -> Limits {
+fn limits(snapshot: &Snapshot) -> Limits {
     let LimitsConfig {
         head,
         uri,
@@ -387,8 +380,7 @@ fn limits(snapshot: &Snapshot, workers: usize) -> Limits {
         body_timeout,
         write_timeout,
         drain_timeout: snapshot.drain_deadline,
-        // The kernel spreads connections over the workers; each gets its part, rounded up.
-        max_connections: max_connections.div_ceil(workers),
+        max_connections,
         h2_streams,
         ..Limits::default()
     }

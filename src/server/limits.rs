@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Limits of the connections of one worker. Each connection reads them once, when it is accepted.
+/// Limits of connections. Each connection reads them once, when it is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a request head with its final empty line; more is refused with 431. Default 32 KiB.
@@ -27,7 +27,7 @@ pub struct Limits {
     pub sleep_after: Duration,
     /// From the begin of a drain to the end of the connections that are left. Default 30 s.
     pub drain_timeout: Duration,
-    /// Open connections per worker; at the limit accepting pauses. Default 65,536.
+    /// Open connections, all workers together; at the limit accepting pauses. Default 65,536.
     pub max_connections: usize,
     /// Calls on one HTTP/1 connection before it is closed. Default: no limit.
     pub max_requests_per_connection: u64,

@@ -81,7 +81,7 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Counts of the connections of one worker, for metrics. Written by the worker, read by anyone.
+/// Counts of connections, for metrics and for the limit.
 #[derive(Debug, Default)]
 pub struct ConnectionStats {
     accepted: AtomicU64,
@@ -149,6 +149,19 @@ pub(super) struct Accepted {
     pub(super) counted: Counted,
 }
 
+/// Waits until fewer than `most` connections are open. All loops that wait look when one closes: only some of them have a
+/// client in their queue.
+async fn wait_for_room(stats: &ConnectionStats, most: impl Fn() -> usize) {
+    while stats.open() >= most() {
+        let mut closed = std::pin::pin!(stats.closed.notified());
+        closed.as_mut().enable();
+        // One may have closed before we listened.
+        if stats.open() >= most() {
+            closed.await;
+        }
+    }
+}
+
 /// Accepts the next connection, while fewer than `most` are open.
 pub(super) async fn accept(
     listener: &tokio::net::TcpListener,
@@ -156,9 +169,7 @@ pub(super) async fn accept(
     most: impl Fn() -> usize,
 ) -> Accepted {
     loop {
-        while stats.open() >= most() {
-            stats.closed.notified().await;
-        }
+        wait_for_room(stats, &most).await;
         match listener.accept().await {
             Ok((stream, address)) => {
                 // Answers are written whole; waiting for more to send would only delay them.

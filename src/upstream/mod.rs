@@ -3,8 +3,8 @@
 //! Every worker has its own connections, so that no call crosses threads.
 //!
 //! A call is told to a pool as an [`Outbound`], from which each kind of connection makes what it needs. Today there is one
-//! kind, [`h1`] over TCP. TLS is another socket inside of it; HTTP/2 and tunnels are further kinds, which would join
-//! where [`pool`] opens connections and where [`ReplyBody`] reads from them.
+//! kind, `h1` over TCP. TLS is another socket inside of it; HTTP/2 and tunnels are further kinds, which would join
+//! where `pool` opens connections and where [`ReplyBody`] reads from them.
 
 mod client;
 mod error;

@@ -32,7 +32,7 @@ fn revoke(gate: &Gate, what: &Value) -> Reply {
     act(gate, &Call::new("POST", "/sessions/revoke").field("content-type", "application/json").body(what.to_string()))
 }
 
-/// The session key as SPEC section 4 defines it.
+/// The session key as docs/operations.md defines it.
 fn key(session: &Session) -> String {
     let id = uuid::Uuid::parse_str(&session.id).expect("a session-id");
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());

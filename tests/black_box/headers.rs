@@ -1,4 +1,4 @@
-//! The six required header fields (SPEC section 1).
+//! The six required header fields.
 
 use serde_json::json;
 

@@ -20,7 +20,7 @@ fn a_path_without_a_route_is_404() {
     for target in ["/", "/orders", "/orders/", "/orders/7/items", "/ORDERS/7", "//orders/7", "/unknown?orders/7"] {
         gate.send(&session.get(target)).assert_refused("route-unknown");
     }
-    // The route comes before the proof (SPEC section 2).
+    // The route comes before the proof.
     gate.send(&Call::new("GET", "/unknown")).assert_refused("route-unknown");
     origin.assert_untouched();
 

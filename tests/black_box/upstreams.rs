@@ -32,7 +32,7 @@ fn an_upstream_that_is_down_is_told_at_once() {
     for call in [session.get("/orders"), session.post("/orders", "{}")] {
         let took = quickest(|| {
             let reply = gate.send(&call);
-            // SPEC section 3: refused is 502.
+            // Refused is 502.
             reply.assert_refused("upstream-failed");
             assert_discreet(&reply, &dead.to_string());
         });

@@ -1,10 +1,10 @@
-//! What every refusal must look like (SPEC section 3).
+//! What every refusal must look like.
 
 use serde_json::Value;
 
 use super::Reply;
 
-/// Problem codes and the statuses they may have, as SPEC section 3 says: the tests' own copy.
+/// Problem codes and the statuses they may have: the tests' own copy.
 const CODES: &[(&str, &[u16])] = &[
     ("credentials-missing", &[401]),
     ("credentials-malformed", &[400]),
@@ -33,7 +33,6 @@ const CODES: &[(&str, &[u16])] = &[
     ("loop-detected", &[508]),
     ("upstream-failed", &[502]),
     ("upstream-unavailable", &[503]),
-    ("overloaded", &[503]),
     ("draining", &[503]),
     ("upstream-timeout", &[504]),
 ];
@@ -43,7 +42,7 @@ impl Reply {
     #[track_caller]
     pub fn assert_refused(&self, code: &str) -> Value {
         let problem = self.assert_refused_with_status(code, None);
-        let statuses = CODES.iter().find(|(known, _)| *known == code).expect("a code of SPEC section 3").1;
+        let statuses = CODES.iter().find(|(known, _)| *known == code).expect("a known code").1;
         assert!(statuses.contains(&self.status), "{code} with status {}", self.status);
         problem
     }
