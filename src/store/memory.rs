@@ -21,8 +21,9 @@ use crate::policy::rejection::{Rejection, Wait};
 use crate::policy::session::{EndCause, Progress, Session, Standing};
 use crate::policy::time::Timestamp;
 
-/// Shards of the map. At ten million sessions a shard holds ten thousand: the most entries one lock ever covers.
-const SHARDS: usize = 1024;
+/// Shards of the map. At ten million sessions a shard holds eighty thousand: the most entries one lock ever covers. More
+/// shards would not fit the cache together with what a call needs, and each look-up reads one.
+const SHARDS: usize = 128;
 
 /// What a client at its cap is told to wait before it asks again, in seconds.
 const CAP_WAIT: Wait = Wait(60);
