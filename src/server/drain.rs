@@ -1,10 +1,15 @@
 //! The signal to finish: stop accepting, let calls end, close.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Tells workers and connections to finish. Clones share the signal; each of its two steps happens once.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
+    /// The first step once more, to be looked at for every call: the token would take a lock.
+    has_begun: Arc<AtomicBool>,
     begun: CancellationToken,
     ended: CancellationToken,
 }
@@ -20,25 +25,27 @@ impl Drain {
     /// workers write.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { begun: self.begun.child_token(), ended: self.ended.child_token() }
+        let has_begun = Arc::clone(&self.has_begun);
+        Self { has_begun, begun: self.begun.child_token(), ended: self.ended.child_token() }
     }
 
     /// Begins the drain: nothing more is accepted, idle connections close, running calls end with `connection: close`
     /// or GOAWAY.
     pub fn begin(&self) {
+        self.has_begun.store(true, Ordering::Release);
         self.begun.cancel();
     }
 
     /// Ends it at once: connections that are left are dropped.
     pub fn end(&self) {
-        self.begun.cancel();
+        self.begin();
         self.ended.cancel();
     }
 
     /// Whether the drain has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.begun.is_cancelled()
+        self.has_begun.load(Ordering::Acquire)
     }
 
     /// Waits for [`begin`](Self::begin).

@@ -61,7 +61,7 @@ pub(in crate::server) fn serve<F: Front, T: Transport>(
     worker: Arc<Worker<F>>,
 ) -> impl Future<Output = ()> + Send {
     let limits = &worker.limits;
-    let link = Arc::new(Link::default());
+    let link = Arc::new(Link::new(worker.drain.clone()));
     let head = HeadLimits { head_bytes: limits.head_bytes, uri_bytes: limits.uri_bytes, fields: limits.fields };
     let mut io = Io::new(socket, first.as_slice(), head, Arc::clone(&link));
     let mut watch = Watch::new(&worker.timer, since, limits);
@@ -141,14 +141,14 @@ fn call<F: Front>(
     if count >= worker.limits.max_requests_per_connection {
         link.close_after_answer();
     }
-    let (connection, link, drain) = (Arc::clone(connection), Arc::clone(link), worker.drain.clone());
+    let (connection, link) = (Arc::clone(connection), Arc::clone(link));
     async move {
         let held_back = request.headers().contains_key(EXPECT);
         let request = request.map(|incoming| RequestBody::linked(incoming, &link, held_back));
         let mut response = F::answer(connection, request, refused).await;
         // hyper learns too late that it will close; the client should know before it sends the next request.
         let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if (link.is_closing() || drain.has_begun()) && !tunnel {
+        if link.is_closing() && !tunnel {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| Answer::new(body, Some(link))))

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 
 use crate::policy::rejection::Rejection;
+use crate::server::Drain;
 use crate::server::body::LEFT_BYTES;
 
 /// What the last read of hyper waits for.
@@ -46,9 +47,10 @@ pub(in crate::server) struct View {
     pub(in crate::server) written: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::server) struct Link {
     state: Mutex<State>,
+    drain: Drain,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +87,10 @@ pub(in crate::server) enum Discard {
 
 // For the driver.
 impl Link {
+    pub(in crate::server) fn new(drain: Drain) -> Self {
+        Self { state: Mutex::default(), drain }
+    }
+
     /// Forgets what the last poll of hyper waited for, before the next one.
     pub(in crate::server) fn before_poll(&self, cx: &Context<'_>) {
         let mut state = self.state.lock();
@@ -159,8 +165,9 @@ impl Link {
         self.state.lock().closing = true;
     }
 
+    /// Whether the connection closes after this answer.
     pub(in crate::server) fn is_closing(&self) -> bool {
-        self.state.lock().closing
+        self.drain.has_begun() || self.state.lock().closing
     }
 
     /// Leaves a body that the front does not want, perhaps from the task of an upstream connection.
