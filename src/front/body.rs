@@ -11,7 +11,6 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::connection::Prepared;
 use super::response;
-use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::policy::claims::Caller;
 use crate::policy::session::{Ended, Session, Standing};
@@ -49,21 +48,21 @@ enum Content {
     /// From the gateway itself.
     Own(Option<Bytes>),
     /// From an upstream.
-    Streamed { body: ReplyBody, prepared: Arc<Prepared>, watch: Option<Box<Watch>>, keeper: Option<Keeper> },
+    Streamed { body: ReplyBody, prepared: Arc<Prepared>, watch: Option<Box<Watch>> },
 }
 
 /// What a stream needs to know when it must end.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    pub(super) gate: Arc<Gate>,
-    pub(super) timer: Timer,
-    pub(super) session: Arc<Session>,
-    pub(super) caller: Arc<Caller>,
+    gate: Arc<Gate>,
+    session: Arc<Session>,
+    caller: Arc<Caller>,
 }
 
 /// Looks after a stream that has paused.
 #[derive(Debug)]
 struct Watch {
+    keeper: Keeper,
     deadline: Deadline,
     ended: Ended,
 }
@@ -83,16 +82,15 @@ impl Answer {
         answer
     }
 
-    /// An answer that streams from an upstream. With a keeper it ends when its token or session does.
+    /// An answer that streams from an upstream. It ends when the token or the session of its call does.
     pub(super) fn streamed(
         body: ReplyBody,
         prepared: Arc<Prepared>,
         record: Box<CallRecord>,
         upload: Option<Arc<Progress>>,
-        keeper: Option<Keeper>,
     ) -> Self {
         let mut answer =
-            Self { content: Content::Streamed { body, prepared, watch: None, keeper }, record, upload, failed: None };
+            Self { content: Content::Streamed { body, prepared, watch: None }, record, upload, failed: None };
         // The server does not poll a body that has ended: 204, 304, HEAD.
         if answer.is_end_stream() {
             answer.complete();
@@ -117,28 +115,38 @@ impl Answer {
 }
 
 impl Keeper {
-    fn must_end(&self, clock: &Clock) -> bool {
-        let now = clock.now();
+    /// The keeper of a call with a session; exempt calls have none.
+    fn of(record: &CallRecord, prepared: &Prepared) -> Option<Self> {
+        let (session, caller) = (Arc::clone(record.session.as_ref()?), Arc::clone(record.caller.as_ref()?));
+        Some(Self { gate: Arc::clone(&prepared.gate), session, caller })
+    }
+
+    fn must_end(&self) -> bool {
+        let now = self.gate.clock().now();
         self.caller.usable_until() <= now.wall || !matches!(self.session.standing(now.steady), Standing::Live)
     }
 }
 
-/// Whether a stream that has nothing to send must end. Only a stream that has paused for a while is looked after, so
-/// that the short ones pay nothing.
-fn poll_end(watch: &mut Option<Box<Watch>>, keeper: &Keeper, context: &mut Context<'_>) -> Poll<()> {
-    let watch = watch.get_or_insert_with(|| {
-        let mut deadline = keeper.timer.deadline();
+impl Watch {
+    fn new(keeper: Keeper, timer: &Timer) -> Box<Self> {
+        let (mut deadline, ended) = (timer.deadline(), Arc::clone(&keeper.session).ended());
         deadline.reset(LOOK);
-        Box::new(Watch { deadline, ended: Arc::clone(&keeper.session).ended() })
-    });
-    while watch.deadline.poll_elapsed(context).is_ready() {
-        // From here on the end of the session wakes the stream at once.
-        if Pin::new(&mut watch.ended).poll(context).is_ready() || keeper.must_end(keeper.gate.clock()) {
-            return Poll::Ready(());
-        }
-        watch.deadline.reset(LOOK);
+        Box::new(Self { keeper, deadline, ended })
     }
-    if matches!(keeper.session.settled_standing(), Standing::Ended(_)) { Poll::Ready(()) } else { Poll::Pending }
+
+    /// Whether the stream must end. Only one that has paused for a while is looked after, so that the short ones pay
+    /// nothing.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.deadline.poll_elapsed(context).is_ready() {
+            // From here on the end of the session wakes the stream at once.
+            if Pin::new(&mut self.ended).poll(context).is_ready() || self.keeper.must_end() {
+                return Poll::Ready(());
+            }
+            self.deadline.reset(LOOK);
+        }
+        let ended = matches!(self.keeper.session.settled_standing(), Standing::Ended(_));
+        if ended { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 impl Body for Answer {
@@ -155,10 +163,12 @@ impl Body for Answer {
         }
         let frame = match &mut this.content {
             Content::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Content::Streamed { body, prepared, watch, keeper } => match Pin::new(body).poll_frame(context) {
+            Content::Streamed { body, prepared, watch } => match Pin::new(body).poll_frame(context) {
                 Poll::Pending => {
-                    let ended = keeper.as_ref().is_some_and(|keeper| poll_end(watch, keeper, context).is_ready());
-                    if !ended {
+                    if watch.is_none() {
+                        *watch = Keeper::of(&this.record, prepared).map(|keeper| Watch::new(keeper, &prepared.timer));
+                    }
+                    if !watch.as_mut().is_some_and(|watch| watch.poll_end(context).is_ready()) {
                         return Poll::Pending;
                     }
                     this.record.ended_by = EndedBy::Gate;

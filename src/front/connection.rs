@@ -9,9 +9,11 @@ use http::HeaderValue;
 use super::problem::Template;
 use super::proxy::Proxy;
 use crate::config::Snapshot;
+use crate::gate::Gate;
 use crate::gate::memo::TokenMemo;
 use crate::telemetry::labels::Label;
 use crate::telemetry::record::Arrival;
+use crate::timer::Timer;
 use crate::upstream::WorkerPool;
 use crate::upstream::forward::Edge;
 
@@ -30,6 +32,8 @@ pub struct Peer {
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) snapshot: Arc<Snapshot>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) timer: Timer,
     /// Labels of the routes, by number.
     pub(super) routes: Vec<Label>,
     /// Pools and their labels, by number.

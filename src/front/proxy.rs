@@ -9,7 +9,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
-use super::body::{Answer, Keeper};
+use super::body::Answer;
 use super::connection::{Connection, Peer, Prepared, Scope};
 use super::trailers::Filtered;
 use super::{problem, response, session};
@@ -53,7 +53,7 @@ impl Proxy {
     #[must_use]
     pub fn new(gate: Arc<Gate>, live: Arc<Live>, recorder: Arc<Recorder>, timer: Timer) -> Self {
         let pools = WorkerPools::default();
-        let prepared = Mutex::new(Arc::new(prepare(live.snapshot(), &pools, &recorder, &timer)));
+        let prepared = Mutex::new(Arc::new(prepare(live.snapshot(), &gate, &pools, &recorder, &timer)));
         Self { gate, live, recorder, timer, pools, prepared }
     }
 
@@ -78,7 +78,7 @@ impl Proxy {
     pub(super) fn prepared(&self) -> Arc<Prepared> {
         let mut prepared = self.prepared.lock();
         if prepared.snapshot.generation != self.live.generation() {
-            *prepared = Arc::new(prepare(self.live.snapshot(), &self.pools, &self.recorder, &self.timer));
+            *prepared = Arc::new(prepare(self.live.snapshot(), &self.gate, &self.pools, &self.recorder, &self.timer));
         }
         Arc::clone(&prepared)
     }
@@ -226,7 +226,7 @@ impl Call<'_> {
         match pool.send(&outgoing, upload, repeat, timeout).await {
             Ok(reply) => {
                 record.first_byte = Some(record.elapsed());
-                self.relay(proxy, reply, &passage, progress, session, record)
+                self.relay(reply, progress, session, record)
             }
             Err(error) => self.fail(proxy, &error, progress.as_deref(), record),
         }
@@ -235,9 +235,7 @@ impl Call<'_> {
     /// Passes an upstream's answer on.
     fn relay(
         &self,
-        proxy: &Proxy,
         reply: Reply,
-        passage: &Passage<'_>,
         progress: Option<Arc<Progress>>,
         session: Option<(&Session, HeaderValue)>,
         mut record: Box<CallRecord>,
@@ -249,13 +247,7 @@ impl Call<'_> {
         parts.version = http::Version::HTTP_11;
         record.status = parts.status.as_u16();
         response::add_ids(&mut parts.headers, &live.names, &record, session, self.now.steady);
-        let keeper = passage.validated().map(|call| Keeper {
-            gate: Arc::clone(&proxy.gate),
-            timer: proxy.timer.clone(),
-            session: Arc::clone(call.session()),
-            caller: Arc::clone(call.caller()),
-        });
-        Response::from_parts(parts, Answer::streamed(body, Arc::clone(&self.scope.prepared), record, progress, keeper))
+        Response::from_parts(parts, Answer::streamed(body, Arc::clone(&self.scope.prepared), record, progress))
     }
 
     fn fail(
@@ -301,7 +293,13 @@ fn usable(value: Option<&HeaderValue>) -> Option<HeaderValue> {
     value.filter(|value| is_safe_id(value.as_bytes())).cloned()
 }
 
-fn prepare(snapshot: Arc<Snapshot>, pools: &WorkerPools, recorder: &Recorder, timer: &Timer) -> Prepared {
+fn prepare(
+    snapshot: Arc<Snapshot>,
+    gate: &Arc<Gate>,
+    pools: &WorkerPools,
+    recorder: &Recorder,
+    timer: &Timer,
+) -> Prepared {
     let labels = recorder.telemetry().labels();
     let routes = snapshot.routes.routes().iter().map(|route| labels.intern(&route.name)).collect();
     let pools = pools.resolve(&snapshot.pools, timer);
@@ -315,7 +313,7 @@ fn prepare(snapshot: Arc<Snapshot>, pools: &WorkerPools, recorder: &Recorder, ti
     let via = HeaderValue::try_from(format!("1.1 {}", snapshot.via))
         .unwrap_or_else(|_| HeaderValue::from_static("1.1 sessiongate"));
     let problems = problem::templates(&snapshot.errors, &snapshot.via);
-    Prepared { snapshot, routes, pools, via, problems }
+    Prepared { snapshot, gate: Arc::clone(gate), timer: timer.clone(), routes, pools, via, problems }
 }
 
 impl std::fmt::Debug for Proxy {
