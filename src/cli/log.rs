@@ -1,7 +1,7 @@
 //! Both logs of a running gateway: what happens to it, on standard error, and the calls, where the operator wants them.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, IsTerminal};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::failure::Failure;
+use super::log_file::LogFile;
 
 /// How much of the access log is written at once.
 const ACCESS_BUFFER: usize = 64 * 1024;
@@ -129,10 +130,10 @@ pub fn access_log(config: &LogConfig) -> Result<Option<(AccessLogger, WorkerGuar
             let file = io::stdout().as_fd().try_clone_to_owned().map(File::from);
             let file =
                 file.map_err(|error| Failure::runtime("cannot write the access log to standard output", error))?;
-            (file, line_format(config.format, &io::stdout()))
+            (Box::new(file) as Box<dyn Write + Send>, line_format(config.format, &io::stdout()))
         }
         AccessLog::File(path) => {
-            let file = OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
+            let file = LogFile::open(path.clone()).map_err(|error| {
                 Failure::Input(format!(
                     "cannot write the access log to {}: {error}; check the folder and its permissions",
                     path.display()
@@ -140,7 +141,7 @@ pub fn access_log(config: &LogConfig) -> Result<Option<(AccessLogger, WorkerGuar
             })?;
             let format =
                 if config.format == LogFormat::Text { LineFormat::Text { color: false } } else { LineFormat::Json };
-            (file, format)
+            (Box::new(file) as Box<dyn Write + Send>, format)
         }
     };
     Ok(Some(AccessLogger::new(BufWriter::with_capacity(ACCESS_BUFFER, file), format, config.clear_session_ids)))

@@ -9,6 +9,7 @@ mod demo;
 mod explain;
 mod failure;
 mod log;
+mod log_file;
 mod output;
 mod process;
 mod routes;
