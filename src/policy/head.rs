@@ -45,7 +45,7 @@ pub struct Seen<'r> {
 /// Forwarding fields of a trusted peer, and the trace it is part of.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Origin<'r> {
-    /// `x-forwarded-for` so far.
+    /// `x-forwarded-for` so far, the first line of it.
     pub forwarded_for: Option<&'r HeaderValue>,
     /// `x-forwarded-proto`.
     pub forwarded_proto: Option<&'r HeaderValue>,
