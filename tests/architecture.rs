@@ -36,6 +36,7 @@ const POLICY_MAY_USE: &[&str] = &[
     "matchit",
     "regex",
     "memchr",
+    "percent_encoding",
 ];
 
 /// Crates whose types stay inside these modules.

@@ -296,14 +296,17 @@ fn a_secret_in_broken_syntax_is_not_shown() {
 
 #[test]
 fn the_usual_name_of_a_renamed_field_is_kept_from_upstreams() {
-    let text =
-        LEAST.to_owned() + "[headers]\nsession-id = { name = \"x-session\" }\nclient-id = { name = \"x-app\" }\n";
+    let text = LEAST.to_owned()
+        + "[headers]\nsession-id = { name = \"x-session\" }\nclient-id = { name = \"x-app\" }\n"
+        + "authorization = { name = \"x-token\" }\n";
     let live = Folder::new().parse(&text).unwrap();
     for (name, role) in [
         ("x-session", Role::Ruled(Field::SessionId, 0)),
         ("session-id", Role::Reserved),
         ("session_id", Role::Reserved),
         ("client-id", Role::Reserved),
+        ("x-token", Role::Ruled(Field::Authorization, 0)),
+        ("authorization", Role::Reserved),
     ] {
         assert_eq!(live.names.role(&http::HeaderName::from_static(name)), role, "{name}");
     }

@@ -19,7 +19,8 @@ use crate::timer::{Deadline, Timer};
 use crate::upstream::upload::Progress;
 use crate::upstream::{ReplyBody, UpstreamError};
 
-/// How often a stream that goes on looks whether its token or session has ended.
+/// How often a stream that pauses looks whether its token or session has ended, and how old one that never pauses is when
+/// it begins to look at every part.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// An answer that breaks off; the client must not take what it got for the whole.
@@ -177,6 +178,13 @@ impl Body for Answer {
                 Poll::Ready(Some(Ok(mut frame))) => {
                     if let Some(trailers) = frame.trailers_mut() {
                         response::clean(trailers, &prepared.snapshot.names);
+                    }
+                    // One that never pauses would never be looked after. The first part of an answer costs nothing here.
+                    let record = &mut this.record;
+                    let is_long = record.bytes_out > 0 && record.elapsed() >= LOOK;
+                    if is_long && keeper.as_ref().is_some_and(|keeper| keeper.must_end(keeper.gate.clock())) {
+                        record.ended_by = EndedBy::Gate;
+                        return this.fail(AnswerError::Ended, context);
                     }
                     Some(Ok(frame))
                 }

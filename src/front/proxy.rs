@@ -114,6 +114,7 @@ impl Proxy {
         };
         match head {
             Ok(head) => {
+                let head = head.with_body_length(body.size_hint().exact());
                 let mut record = begin(correlation(&head));
                 record.verb = Some(head.verb());
                 call.serve(proxy, &head, body, record).await
@@ -147,7 +148,7 @@ impl Call<'_> {
             Err(rejection) => Err(rejection),
             Ok(Admission::Forward(passage)) => return self.forward(proxy, head, passage, body, record).await,
             Ok(Admission::Open(open)) => {
-                session::open(&proxy.gate, live, &open, body, &proxy.timer, &mut self.known, self.now).await
+                session::open(&proxy.gate, live, &open, body, &proxy.timer, &mut self.known, &mut self.now).await
             }
             Ok(Admission::Read(call)) => session::read_state(&call, self.now),
             Ok(Admission::End(owned)) => session::close(&proxy.gate, &owned, self.now).await,
@@ -193,12 +194,6 @@ impl Call<'_> {
             return self.refuse(Rejection::Internal, record);
         };
         record.upstream = *label;
-        let length = body.size_hint().exact();
-        if let (Some(limit), Some(length)) = (route.max_body, length)
-            && length > limit
-        {
-            return self.refuse(Rejection::BodyTooLarge, record);
-        }
         let upload = if head.raw().has_body {
             let body = Filtered::new(body, Arc::clone(prepared)).boxed_unsync();
             Upload::stream(body, route.max_body, live.limits.body_timeout, &proxy.timer)

@@ -83,7 +83,7 @@ pub(super) struct Outcome {
     pub(super) fields: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Opens a session.
+/// Opens a session. `now` is moved on if that took time.
 ///
 /// # Errors
 /// What [`Gate::open`] refuses with, and `request-too-large`, `request-timeout`, `request-malformed` for the payload.
@@ -94,13 +94,18 @@ pub(super) async fn open<B>(
     body: B,
     timer: &Timer,
     known: &mut Known,
-    now: Now,
+    now: &mut Now,
 ) -> Result<Outcome, Rejection>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
-    let payload = if call.is_idempotent() { read(body, timer, live.limits.body_timeout).await? } else { Bytes::new() };
-    let Opened { id, session, replayed } = gate.open(call, &payload, &live.sessions, now).await?;
+    let mut payload = Bytes::new();
+    if call.is_idempotent() {
+        payload = read(body, timer, live.limits.body_timeout).await?;
+        // The life of a session does not begin while its client still sends.
+        *now = gate.clock().now();
+    }
+    let Opened { id, session, replayed } = gate.open(call, &payload, &live.sessions, *now).await?;
     let created = Created {
         session: StateObject::of(&session, id, now.steady),
         access_token: call.token(),

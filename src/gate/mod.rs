@@ -110,6 +110,7 @@ impl Gate {
     ) -> Result<Admission<'s, 'r>, Rejection> {
         let routed = Routed::find(&live.routes, head)?;
         known.route = Some(routed.number());
+        routed.fits(head)?;
         if let Some(exempt) = routed.exempt() {
             return Ok(Admission::Forward(Passage::Exempt(exempt)));
         }

@@ -13,6 +13,7 @@ use crate::auth::{Authenticator, Issuer};
 use crate::config::Snapshot;
 use crate::policy::claims::{ClaimRules, ClientClaim};
 use crate::policy::head::RawHead;
+use crate::policy::route::Route;
 use crate::store::memory::MemoryStore;
 use crate::testing;
 
@@ -128,6 +129,33 @@ async fn refused_calls_do_not_extend_a_session_and_clock_jumps_do_not_end_it() {
     assert_eq!(admit(&gate, &live, &bad).await, Err(Rejection::ClientMismatch));
     gate.clock().advance(Duration::from_secs(10));
     assert_eq!(admit(&gate, &live, &good).await, Err(Rejection::SessionExpired));
+}
+
+#[tokio::test]
+async fn a_call_that_is_too_large_does_not_count() {
+    let (gate, mut live) = (gate(), snapshot());
+    let small = live.routes.routes()[1].clone();
+    live.routes.add(Route { name: "small".into(), path: "/small".into(), max_body: Some(10), ..small }).unwrap();
+    let id = session(&gate, &live, "a", "s").await;
+    let bearer = format!("Bearer {}", token("a", "s"));
+    let all = [("authorization", bearer.as_str()), ("client-id", "a"), ("session-id", &id)];
+    let request = call(Method::POST, "/small", &all);
+    for (length, calls) in [(11, 0), (10, 1)] {
+        let raw = RawHead {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+            has_body: true,
+            trusted_peer: false,
+        };
+        let head = Head::parse(raw, &live.names, &live.via).unwrap().with_body_length(Some(length));
+        let mut known = Known::default();
+        let outcome = gate.admit(&live, &head, gate.clock().now(), &TokenMemo::default(), &mut known).await;
+        assert_eq!(outcome.err(), (calls == 0).then_some(Rejection::BodyTooLarge));
+        let key = SessionId::parse(id.as_bytes()).unwrap().key();
+        assert_eq!(gate.store().find(key).await.unwrap().unwrap().calls(), calls);
+    }
 }
 
 #[tokio::test]

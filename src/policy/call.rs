@@ -34,6 +34,16 @@ impl<'s> Routed<'s> {
         Ok(Self { route, number })
     }
 
+    /// Whether the body that was announced is one the route takes. Asked before anything else of the route: a call that
+    /// is refused for its size must not extend a session. A body whose length is not known is counted as it comes.
+    ///
+    /// # Errors
+    /// `request-too-large`.
+    pub fn fits(&self, head: &Head<'_>) -> Result<(), Rejection> {
+        let too_large = head.body_length().zip(self.route.max_body).is_some_and(|(length, most)| length > most);
+        if too_large { Err(Rejection::BodyTooLarge) } else { Ok(()) }
+    }
+
     /// The route.
     #[must_use]
     pub const fn route(&self) -> &'s Route {

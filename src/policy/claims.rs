@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use percent_encoding::{AsciiSet, CONTROLS};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
@@ -205,7 +206,8 @@ enum SidClaim {
 pub struct CallerFields {
     /// The client-id.
     pub client: HeaderValue,
-    /// The subject; what no field may hold is percent-encoded.
+    /// The subject. What no field may hold is percent-encoded, and so are `%` and the space, so that no two subjects
+    /// look alike to an upstream, which trims spaces.
     pub subject: Option<HeaderValue>,
     /// The scopes, space separated.
     pub scopes: Option<HeaderValue>,
@@ -213,15 +215,16 @@ pub struct CallerFields {
 
 impl CallerFields {
     fn of(owner: &Owner, scope: &str) -> Self {
-        let encoded = |text: &str| {
-            let plain = percent_encoding::utf8_percent_encode(text, percent_encoding::CONTROLS).to_string();
+        const SUBJECT: &AsciiSet = &CONTROLS.add(b'%').add(b' ');
+        let encoded = |text: &str, escaped: &'static AsciiSet| {
+            let plain = percent_encoding::utf8_percent_encode(text, escaped).to_string();
             HeaderValue::try_from(plain).ok().filter(|value| !value.is_empty())
         };
         let client = HeaderValue::from_str(owner.client.as_str());
         Self {
             client: client.unwrap_or_else(|_| HeaderValue::from_static("")),
-            subject: owner.subject.as_deref().and_then(encoded),
-            scopes: encoded(scope),
+            subject: owner.subject.as_deref().and_then(|subject| encoded(subject, SUBJECT)),
+            scopes: encoded(scope, CONTROLS),
         }
     }
 }
@@ -352,6 +355,26 @@ mod tests {
         for (secs, verdict) in [(469, Err(Why::NotYetValid)), (470, Ok(())), (1029, Ok(())), (1030, Err(Why::Expired))]
         {
             assert_eq!(caller.judge(Timestamp::from_secs(secs)), verdict, "{secs}");
+        }
+    }
+
+    #[test]
+    fn no_two_subjects_look_alike_to_an_upstream() {
+        let subject = |sub: &str| {
+            let json = serde_json::json!({"client_id": "a", "exp": 1, "sub": sub}).to_string();
+            let value = caller(&json, &rules()).unwrap().fields().subject.clone();
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        for (sub, seen) in [
+            ("alice", "alice"),
+            (" alice", "%20alice"),
+            ("alice ", "alice%20"),
+            ("auth0|a@b.c", "auth0|a@b.c"),
+            ("a\nb", "a%0Ab"),
+            ("a%0Ab", "a%250Ab"),
+            ("gr\u{fc}n", "gr%C3%BCn"),
+        ] {
+            assert_eq!(subject(sub).as_deref(), Some(seen), "{sub:?}");
         }
     }
 

@@ -56,9 +56,25 @@ const LOOK_ALIKES: &[&str] = &[
     "x-authenticated-userid",
     "x-auth-request-user",
     "x-auth-request-email",
+    "x-auth-request-groups",
+    "x-auth-request-preferred-username",
     "x-auth-request-access-token",
+    "x-webauth-user",
     "x-consumer-id",
+    "x-consumer-custom-id",
     "x-consumer-username",
+    "x-consumer-groups",
+    "x-anonymous-consumer",
+    "x-goog-authenticated-user-email",
+    "x-goog-authenticated-user-id",
+    "x-goog-iap-jwt-assertion",
+    "x-ms-client-principal",
+    "x-ms-client-principal-id",
+    "x-ms-client-principal-name",
+    "x-amzn-oidc-identity",
+    "x-amzn-oidc-data",
+    "x-amzn-oidc-accesstoken",
+    "cf-access-jwt-assertion",
     "x-credential-identifier",
     "x-jwt-payload",
     "x-jwt-assertion",
@@ -75,38 +91,27 @@ const LOOK_ALIKES: &[&str] = &[
     "x-method-override",
 ];
 
+/// Fields that say who the client is, beside those that [`is_forwarded`] knows by how they begin.
 const FORWARDED: &[&str] = &[
     "forwarded",
     "x-real-ip",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded-prefix",
-    "x-forwarded-uri",
-    "x-forwarded-method",
-    "x-forwarded-scheme",
-    "x-forwarded-ssl",
-    "x-forwarded-by",
-    "x-forwarded-user",
-    "x-forwarded-email",
-    "x-forwarded-groups",
-    "x-forwarded-preferred-username",
-    "x-forwarded-access-token",
-    "x-forwarded-client-cert",
     "x-client-ip",
     "x-cluster-client-ip",
     "true-client-ip",
     "cf-connecting-ip",
     "fastly-client-ip",
     "x-envoy-external-address",
-    "x-client-cert",
-    "x-ssl-client-cert",
-    "ssl-client-cert",
     "client-cert",
-    "client-cert-chain",
-    "x-ssl-client-verify",
-    "x-ssl-client-s-dn",
-    "x-ssl-client-dn",
 ];
+
+/// How the names of all fields begin that say who the client is; some proxy believes each of them.
+const FORWARDED_PREFIXES: [&str; 6] =
+    ["x-forwarded-", "x-ssl-", "x-tls-client-", "x-client-cert", "ssl-client-", "client-cert-"];
+
+/// Whether the name begins like those that only proxies may set, however it goes on.
+fn is_forwarded(text: &str) -> bool {
+    FORWARDED_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+}
 
 /// The names of the ruled fields, as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,6 +215,9 @@ impl FieldNames {
         if text.starts_with(OWN_PREFIX) {
             return Role::Reserved;
         }
+        if is_forwarded(text) {
+            return Role::Forwarded;
+        }
         // Backends that map fields to variables (CGI, WSGI) read `session_id` as `session-id`.
         if text.contains('_') && self.is_disguised(text) {
             return Role::Reserved;
@@ -231,7 +239,7 @@ impl FieldNames {
                 | Role::Hop,
             ) => true,
             Some(_) => false,
-            None => plain.starts_with(OWN_PREFIX),
+            None => plain.starts_with(OWN_PREFIX) || is_forwarded(&plain),
         }
     }
 
@@ -283,6 +291,15 @@ mod tests {
             assert_eq!(role(name), Role::Reserved, "{name}");
         }
         assert_eq!(role("x_custom"), Role::Other);
+    }
+
+    #[test]
+    fn whatever_begins_like_a_proxys_word_about_the_client_is_one() {
+        for name in ["x-forwarded-user", "x-forwarded-tls-client-cert", "x-forwarded-anything", "x-ssl-client-cert-2"] {
+            assert_eq!(role(name), Role::Forwarded, "{name}");
+        }
+        assert_eq!(role("x-forwarded-for"), Role::ForwardedFor);
+        assert_eq!(role("x_forwarded_anything"), Role::Reserved);
     }
 
     #[test]

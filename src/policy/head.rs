@@ -45,7 +45,7 @@ pub struct Seen<'r> {
 /// Forwarding fields of a trusted peer, and the trace it is part of.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Origin<'r> {
-    /// `x-forwarded-for` so far.
+    /// `x-forwarded-for` so far, the first line of it.
     pub forwarded_for: Option<&'r HeaderValue>,
     /// `x-forwarded-proto`.
     pub forwarded_proto: Option<&'r HeaderValue>,
@@ -61,6 +61,7 @@ pub struct Origin<'r> {
 #[derive(Debug, Clone)]
 pub struct Head<'r> {
     raw: RawHead<'r>,
+    body_length: Option<u64>,
     verb: Verb,
     path: Cow<'r, str>,
     host: &'r str,
@@ -95,6 +96,7 @@ impl<'r> Head<'r> {
         let path = target::canonical(raw.uri.path())?;
         let mut head = Self {
             raw,
+            body_length: None,
             verb,
             path,
             host: "",
@@ -252,6 +254,19 @@ impl<'r> Head<'r> {
             return Err(Rejection::HostMalformed);
         }
         std::str::from_utf8(host).map_err(|_| Rejection::HostMalformed)
+    }
+
+    /// The same head, with the length of the body that follows if it is known beforehand.
+    #[must_use]
+    pub const fn with_body_length(mut self, length: Option<u64>) -> Self {
+        self.body_length = length;
+        self
+    }
+
+    /// How long the body is, if that was said.
+    #[must_use]
+    pub const fn body_length(&self) -> Option<u64> {
+        self.body_length
     }
 
     /// The method.

@@ -259,6 +259,7 @@ mod tests {
             ("h", "/%6frders/7", "order"),
             ("h", "/orders/search", "search"),
             ("Shop.Example:8080", "/orders/7", "shop"),
+            ("shop.example.", "/orders/7", "shop"),
             ("a.example", "/orders/7", "tenant"),
             ("a.b.example", "/orders/7", "tenant"),
             ("shop.example", "/other", "all"),

@@ -11,20 +11,28 @@ pub const SESSION_PATH: &str = "/session";
 /// else as it came.
 ///
 /// # Errors
-/// [`Rejection::TargetMalformed`] for what two readers could take for different paths: dot segments plain or encoded,
-/// `%2F`, `%5C`, `%00`, a raw backslash, a broken escape, and a path that is `/session` only after decoding.
+/// [`Rejection::TargetMalformed`] for what two readers could take for different paths: dot segments plain, encoded or
+/// with parameters (`..;x`), `%2F`, `%5C`, `%00`, a raw backslash, a broken escape, and a path that is `/session` only
+/// after decoding.
 pub fn canonical(path: &str) -> Result<Cow<'_, str>, Rejection> {
     if !path.starts_with('/') || path.contains('\\') {
         return Err(Rejection::TargetMalformed);
     }
     let read = if path.contains('%') { Cow::Owned(decoded(path)?) } else { Cow::Borrowed(path) };
-    if read.contains("/.") && read.split('/').any(|segment| segment == "." || segment == "..") {
+    if read.contains("/.") && read.split('/').any(is_dots) {
         return Err(Rejection::TargetMalformed);
     }
     if read == SESSION_PATH && path != SESSION_PATH {
         return Err(Rejection::TargetMalformed);
     }
     Ok(read)
+}
+
+/// Whether a segment is `.` or `..`, or would be to a reader that cuts off path parameters first, as servlet containers
+/// do: `/public/..;/orders` is `/orders` to them.
+fn is_dots(segment: &str) -> bool {
+    let Some(rest) = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.')) else { return false };
+    rest.is_empty() || rest.starts_with(';') || rest.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%3b"))
 }
 
 fn decoded(path: &str) -> Result<String, Rejection> {
@@ -49,10 +57,18 @@ fn decoded(path: &str) -> Result<String, Rejection> {
     Ok(read)
 }
 
-/// Whether the query carries an access token (RFC 6750 section 2.3, which RFC 9700 section 4.3.2 forbids).
+/// Whether the query carries an access token (RFC 6750 section 2.3, which RFC 9700 section 4.3.2 forbids), its name
+/// plain or escaped: whoever reads the query undoes that.
 #[must_use]
 pub fn query_has_token(query: &str) -> bool {
-    query.contains("access_token=") && query.split(['&', ';']).any(|pair| pair.starts_with("access_token="))
+    const NAME: &str = "access_token";
+    if !query.contains('%') && !query.contains(NAME) {
+        return false;
+    }
+    query.split(['&', ';']).any(|pair| {
+        let Some((name, _)) = pair.split_once('=') else { return false };
+        percent_encoding::percent_decode_str(name).eq(NAME.bytes())
+    })
 }
 
 /// Whether `host` is a host with an optional port, and nothing else (RFC 9112 section 3.2).
@@ -83,14 +99,16 @@ pub fn is_host(host: &[u8]) -> bool {
     named && numbered
 }
 
-/// The host without its port.
+/// The host without its port and without the dot that ends a fully qualified name: `shop.example.` is the same host as
+/// `shop.example`, so it must not fall through to the routes of another.
 #[must_use]
 pub fn host_name(host: &str) -> &str {
     let end = match host.rfind(']') {
         Some(end) => end + 1,
         None => host.find(':').unwrap_or(host.len()),
     };
-    &host[..end]
+    let name = &host[..end];
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -104,7 +122,7 @@ mod tests {
         assert_eq!(canonical("/c%20d;v=1/%2520x/e%3ff").unwrap(), "/c%20d;v=1/%2520x/e%3ff");
         assert_eq!(canonical("//a//b").unwrap(), "//a//b");
         assert_eq!(canonical("/caf\u{e9}/%C3%A9").unwrap(), "/caf\u{e9}/%C3%A9");
-        assert_eq!(canonical("/a..b/.well-known/...").unwrap(), "/a..b/.well-known/...");
+        assert_eq!(canonical("/a..b/.well-known/.../.a;b").unwrap(), "/a..b/.well-known/.../.a;b");
     }
 
     #[test]
@@ -118,6 +136,11 @@ mod tests {
             "/.",
             "/a/%2e%2E/b",
             "/a/.%2e",
+            "/a/..;/b",
+            "/a/.;x=1",
+            "/a/%2e.;/b",
+            "/a/..%3B/b",
+            "/..%3bx",
             "/%2fa",
             "/a%5cb",
             "/a\\b",
@@ -149,11 +172,16 @@ mod tests {
             assert!(!is_host(host.as_bytes()), "{host}");
         }
         assert_eq!((host_name("a:1"), host_name("[::1]:1"), host_name("a")), ("a", "[::1]", "a"));
+        assert_eq!((host_name("a.b."), host_name("a.b.:1")), ("a.b", "a.b"));
     }
 
     #[test]
     fn tokens_in_queries_are_seen() {
-        assert!(query_has_token("a=1&access_token=x"));
-        assert!(!query_has_token("my_access_token=x") && !query_has_token("a=access_token"));
+        for query in ["a=1&access_token=x", "access%5Ftoken=x", "a;%61ccess_token=x", "access_token="] {
+            assert!(query_has_token(query), "{query}");
+        }
+        for query in ["my_access_token=x", "a=access_token", "a=%61&access_token", "access%255Ftoken=x", ""] {
+            assert!(!query_has_token(query), "{query}");
+        }
     }
 }

@@ -146,6 +146,17 @@ async fn the_sweeper_ends_what_is_due_in_bounded_bites() {
 }
 
 #[tokio::test]
+async fn a_sweeper_that_was_late_catches_up() {
+    let (store, retention) =
+        (MemoryStore::default(), Retention { tombstone_ttl: Duration::from_secs(100), tombstone_max: 15 });
+    for number in 0..5 {
+        store.open(opening(number, "a"), at(u64::from(number))).await.unwrap();
+    }
+    assert!(!store.sweep(at(30), retention, 8));
+    assert_eq!((store.counts().live, store.counts().ended), (0, [5, 0, 0]));
+}
+
+#[tokio::test]
 async fn racing_ends_count_once() {
     let store = Arc::new(MemoryStore::default());
     let key = store.open(opening(1, "a"), START).await.unwrap().id.key();

@@ -140,12 +140,17 @@ impl MemoryStore {
     }
 
     fn take_due(&self, now: Timestamp, limit: usize) -> Vec<SessionKey> {
-        let mut due = self.due.lock();
-        let Some(mut bucket) = due.first_entry().filter(|bucket| *bucket.key() <= now.as_secs()) else {
-            return Vec::new();
-        };
-        let keys = bucket.get_mut();
-        if keys.len() > limit { keys.split_off(keys.len() - limit) } else { bucket.remove() }
+        let (mut due, mut taken) = (self.due.lock(), Vec::new());
+        while taken.len() < limit {
+            let Some(mut bucket) = due.first_entry().filter(|bucket| *bucket.key() <= now.as_secs()) else { break };
+            let (keys, room) = (bucket.get_mut(), limit - taken.len());
+            if keys.len() > room {
+                taken.extend(keys.drain(keys.len() - room..));
+            } else {
+                taken.append(&mut bucket.remove());
+            }
+        }
+        taken
     }
 
     /// Queues a session for the first full second in which it may have to end.

@@ -156,8 +156,9 @@ impl WorkerPool {
             let head = poll_fn(|context| exchange.poll_head(context, |head| request.interim(head)));
             match self.timer.timeout(timeout, head).await {
                 Ok(outcome) => break outcome,
-                // A long upload may take longer than an answer, as long as it moves.
-                Err(_) if progress.is_some_and(|progress| before != Some(progress.bytes())) => {}
+                // A long upload may take longer than an answer, as long as it moves; a client that pauses has a time-out of
+                // its own.
+                Err(_) if progress.is_some_and(|upload| before != Some(upload.bytes()) || upload.is_waiting()) => {}
                 Err(_) => break Err(UpstreamError::ResponseTimeout),
             }
         };

@@ -159,9 +159,12 @@ impl Outgoing<'_, '_, '_> {
     fn write_origin(&self, host: Option<&[u8]>, out: &mut Vec<u8>) {
         let origin = self.head.origin();
         field_with(out, &FORWARDED_FOR, |out| {
-            if let Some(before) = origin.forwarded_for {
-                out.extend_from_slice(before.as_bytes());
-                out.extend_from_slice(b", ");
+            if origin.forwarded_for.is_some() {
+                // All lines: a proxy that adds one of its own leaves what the client wrote in the first.
+                for before in self.head.raw().headers.get_all(&FORWARDED_FOR) {
+                    out.extend_from_slice(before.as_bytes());
+                    out.extend_from_slice(b", ");
+                }
             }
             out.extend_from_slice(self.edge.peer.as_bytes());
         });

@@ -51,7 +51,7 @@ impl UploadFault {
 #[derive(Debug, Default)]
 pub struct Progress {
     bytes: AtomicU64,
-    done: AtomicBool,
+    waiting: AtomicBool,
 }
 
 impl Progress {
@@ -61,10 +61,11 @@ impl Progress {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether the client has sent all of it.
+    /// Whether it is the client that is waited for: it has more to send. How long it may pause is not for the upstream's
+    /// time-outs to say.
     #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.done.load(Ordering::Relaxed)
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
     }
 }
 
@@ -125,6 +126,7 @@ impl Stream {
         }
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Pending => {
+                self.progress.waiting.store(true, Ordering::Relaxed);
                 // The deadline runs only while we wait for the client, not while the upstream is slow to take.
                 if self.deadline.is_set() {
                     return if self.deadline.poll_elapsed(context).is_ready() {
@@ -138,21 +140,16 @@ impl Stream {
                 Poll::Pending
             }
             Poll::Ready(frame) => {
+                self.progress.waiting.store(false, Ordering::Relaxed);
                 self.deadline.clear();
                 match frame {
-                    None => {
-                        self.progress.done.store(true, Ordering::Relaxed);
-                        Poll::Ready(None)
-                    }
+                    None => Poll::Ready(None),
                     Some(Err(fault)) => Poll::Ready(Some(Err(fault))),
                     Some(Ok(frame)) => {
                         let more = frame.data_ref().map_or(0, |data| data.len() as u64);
                         let total = self.progress.bytes.fetch_add(more, Ordering::Relaxed) + more;
                         if total > self.limit {
                             return Poll::Ready(Some(Err(UploadFault::TooLarge)));
-                        }
-                        if self.body.is_end_stream() {
-                            self.progress.done.store(true, Ordering::Relaxed);
                         }
                         Poll::Ready(Some(Ok(frame)))
                     }

@@ -98,6 +98,16 @@ fn with_a_token_only_its_bearer_gets_in() {
 }
 
 #[test]
+fn a_session_id_in_a_refused_request_is_not_logged() {
+    let origin = Origin::start();
+    let gate = administered(&origin);
+    let session = gate.open();
+    gate.admin(&Call::new("DELETE", &format!("/sessions/{}", session.id))).assert_status(401);
+    eventually("a line about it", || gate.stderr().contains("without a valid token"));
+    assert!(!gate.stderr().contains(&session.id), "{}", gate.stderr());
+}
+
+#[test]
 fn sessions_are_listed_by_key_and_never_by_id() {
     let origin = Origin::start();
     let gate = administered(&origin);

@@ -165,6 +165,29 @@ fn a_body_that_stalls_is_408_and_never_looks_whole_to_the_origin() {
 }
 
 #[test]
+fn a_body_that_stalls_is_not_blamed_on_the_upstream() {
+    let origin = Origin::start();
+    let config = Config::new(&origin.url())
+        .upstream_setting("response_timeout = \"500ms\"")
+        .section("limits", "body_timeout = \"2s\"");
+    let gate = Gate::configured(&config);
+    let session = gate.open();
+    let mut raw = gate.connect();
+    raw.send(session.post("/orders", "").set("content-length", "10").head());
+    raw.send("half");
+    raw.reply().assert_refused("request-timeout");
+    raw.assert_closed();
+
+    // One that only paused is served.
+    let mut raw = gate.connect();
+    raw.send(session.post("/orders", "").set("content-length", "10").head());
+    raw.send("half");
+    std::thread::sleep(Duration::from_millis(1200));
+    raw.send(" whole");
+    raw.reply().assert_status(200);
+}
+
+#[test]
 fn a_client_that_stops_reading_holds_nothing_for_ever() {
     let origin = Origin::answering(|_, line| {
         line.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");

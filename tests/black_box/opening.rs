@@ -151,6 +151,25 @@ fn the_same_idempotency_key_and_payload_open_one_session() {
 }
 
 #[test]
+fn a_session_does_not_age_while_its_payload_comes() {
+    let origin = Origin::start();
+    let gate = Gate::configured(&Config::new(&origin.url()).lenient().section("sessions", "idle = \"3s\""));
+    let opening = Session::opening(&token_with(json!({})), CLIENT).field("idempotency-key", "slow").body("{}");
+    let whole = opening.bytes();
+    let mut raw = gate.connect();
+    raw.send(&whole[..whole.len() - 1]);
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    raw.send(&whole[whole.len() - 1..]);
+    let opened = raw.reply();
+    opened.assert_status(201);
+    assert_eq!(opened.field("session-expires-in"), Some("3"));
+    let id = opened.field("session-id").expect("the id").to_owned();
+    let session = Session { token: token_with(json!({})), client: CLIENT.into(), id };
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    gate.send(&session.get("/orders")).assert_status(200);
+}
+
+#[test]
 fn a_client_at_its_cap_gets_no_new_session_and_loses_no_old_one() {
     let origin = Origin::start();
     let gate = Gate::configured(&Config::new(&origin.url()).section("sessions", "max_live_per_client = 2"));

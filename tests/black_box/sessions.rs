@@ -258,3 +258,48 @@ fn a_forgotten_tombstone_reads_as_unknown() {
     });
     origin.assert_untouched();
 }
+
+/// Calls for an answer that never ends, has `end` happen, and fails unless the gate then ends the answer too. With a pause
+/// there is a part now and then; without one there is always more than the client takes.
+#[track_caller]
+fn ends_with(pause: Option<Duration>, prepare: impl Fn(Session) -> Session, end: impl Fn(&Gate, &Session)) {
+    let origin = Origin::answering(move |_, line| {
+        line.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
+        let part = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        while line.try_send(part.as_bytes()).is_ok() {
+            pause.into_iter().for_each(thread::sleep);
+        }
+        line.close();
+    });
+    let gate = Gate::file_less(&origin.url());
+    let session = prepare(gate.open());
+    let mut stream = gate.connect();
+    stream.send(session.get("/events").bytes());
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1200) {
+        stream.read_at_least(0x10000);
+        thread::sleep(Duration::from_millis(5));
+    }
+    end(&gate, &session);
+    let ended = Instant::now();
+    while origin.open_connections() > 0 {
+        assert!(ended.elapsed() < Duration::from_secs(8), "the stream goes on, pause {pause:?}");
+        stream.read_at_least(0x10000);
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_stream_ends_with_its_session_and_with_its_token() {
+    for pause in [Some(Duration::from_millis(100)), None] {
+        ends_with(
+            pause,
+            |session| session,
+            |gate, session| {
+                gate.send(&session.call("DELETE", "/session")).assert_status(204);
+            },
+        );
+        // The leeway is 30 s: 3 s are left.
+        ends_with(pause, |session| session.with_token(&token_with(json!({"exp": now() - 27}))), |_, _| {});
+    }
+}

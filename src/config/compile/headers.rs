@@ -50,7 +50,7 @@ pub(super) fn names(cx: &mut Context<'_>, headers: &Headers) -> FieldNames {
         headers.identity.iter().filter_map(|text| identity_name(cx, text, &ruled)).collect();
     // Whoever still reads the usual name of a renamed field must not get what nobody checked.
     let usual = FieldNames::defaults();
-    let renamed = [Field::ClientId, Field::SessionId].map(|field| &usual[field as usize].name);
+    let renamed = [Field::Authorization, Field::ClientId, Field::SessionId].map(|field| &usual[field as usize].name);
     let in_use = |name: &HeaderName| ruled.iter().any(|one| one.name == *name || one.aliases.contains(name));
     identity.extend(renamed.into_iter().filter(|name| !in_use(name)).cloned());
     FieldNames::new(ruled, &identity)

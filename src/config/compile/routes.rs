@@ -192,6 +192,12 @@ fn hosts(cx: &mut Context<'_>, written: &[At<String>]) -> Vec<Box<str>> {
         } else if !target::is_host(name.as_bytes()) || name.starts_with('.') {
             let hint = "write a name like \"shop.example.com\" or \"*.example.com\"";
             cx.mistake_hint(text.span(), format!("{:?} is not a host", &**text), hint);
+        } else if name.ends_with('.') {
+            cx.mistake_hint(
+                text.span(),
+                format!("{:?} ends with a dot", &**text),
+                "leave the dot out; calls with it match",
+            );
         } else if target::host_name(name) != name {
             cx.mistake_hint(text.span(), format!("{:?} has a port", &**text), "leave the port out");
         } else if hosts.contains(&host) {

@@ -136,7 +136,7 @@ fn shown(request: &Request<()>, setting: Setting) -> Vec<String> {
 
 fn call(fields: &[(&str, &str)]) -> Request<()> {
     let id = SessionId::from_random([7; 16]).reveal();
-    let mut request = Request::builder().uri("/a%20b/..;/?q=%2B&&x").header("host", "shop.example");
+    let mut request = Request::builder().uri("/a%20b/..x;/?q=%2B&&x").header("host", "shop.example");
     for (name, value) in [("authorization", "Bearer abc"), ("client-id", "shop"), ("session-id", &id)] {
         request = request.header(name, value);
     }
@@ -164,7 +164,7 @@ fn a_validated_call_is_written_with_its_proof() {
     assert_eq!(
         shown(&call(&fields), PLAIN),
         [
-            "GET /a%20b/..;/?q=%2B&&x 1.1",
+            "GET /a%20b/..x;/?q=%2B&&x 1.1",
             "host: shop.example",
             "x-end: kept",
             "via: 1.1 other",
@@ -203,6 +203,16 @@ fn settings_decide_on_host_authorization_and_trust() {
     let lines = shown(&call(&[]), Setting { exempt: true, ..PLAIN });
     assert!(lines.iter().any(|line| line == "authorization: Bearer abc"));
     assert!(!lines.iter().any(|line| line.starts_with("client-id") || line.starts_with("session-id")));
+}
+
+#[test]
+fn all_that_a_trusted_proxy_says_of_the_client_goes_on() {
+    let lines = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "198.51.100.7")];
+    let trusted = shown(&call(&lines), Setting { trusted: true, ..PLAIN });
+    let expected = "x-forwarded-for: 203.0.113.9, 198.51.100.7, 192.0.2.1";
+    assert!(trusted.iter().any(|line| line == expected), "{trusted:?}");
+    let stranger = shown(&call(&lines), PLAIN);
+    assert!(stranger.iter().any(|line| line == "x-forwarded-for: 192.0.2.1"), "{stranger:?}");
 }
 
 #[test]
