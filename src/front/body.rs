@@ -182,7 +182,7 @@ impl Body for Answer {
                     // One that never pauses would never be looked after. The first part of an answer costs nothing here.
                     let record = &mut this.record;
                     let is_long = record.bytes_out > 0 && record.elapsed() >= LOOK;
-                    if is_long && keeper.as_ref().is_some_and(|keeper| keeper.must_end(keeper.gate.clock())) {
+                    if is_long && Keeper::of(record, prepared).is_some_and(|keeper| keeper.must_end()) {
                         record.ended_by = EndedBy::Gate;
                         return this.fail(AnswerError::Ended, context);
                     }
