@@ -98,7 +98,11 @@ struct Control {
     live: Arc<Live>,
     load: Option<Load>,
     limits: Arc<ArcSwap<Limits>>,
-    certificates: Vec<Arc<Certificate>>,
+    /// By the address of their listener, as it was configured.
+    certificates: Vec<(SocketAddr, Arc<Certificate>)>,
+    /// Held during a reload: two at once would give two snapshots one generation, and who has seen the first would never
+    /// see the second.
+    reloading: Mutex<()>,
     reloads: Arc<ReloadCounts>,
     drain: Drain,
 }
@@ -118,7 +122,7 @@ impl Gateway {
         for config in &snapshot.listeners {
             let tls =
                 config.tls.as_ref().map(|files| Certificate::load(&files.cert, &files.key)).transpose()?.map(Arc::new);
-            certificates.extend(tls.clone());
+            certificates.extend(tls.clone().map(|certificate| (config.address, certificate)));
             let group = listener::bind(config.address, workers, takeover)?;
             bound.extend(group.first().and_then(|socket| socket.local_addr().ok()).map(|address| Bound {
                 address,
@@ -147,6 +151,7 @@ impl Gateway {
             live: Arc::new(Live::new(snapshot)),
             load,
             certificates,
+            reloading: Mutex::default(),
             reloads: Arc::default(),
             drain: Drain::new(),
         });
@@ -287,6 +292,7 @@ impl Control {
         let Some(load) = &self.load else {
             return tracing::info!("there is no configuration file, so there is nothing to reload");
         };
+        let _reloading = self.reloading.lock();
         let generation = self.live.generation() + 1;
         match load(generation) {
             Ok(snapshot) => {
@@ -315,8 +321,12 @@ impl Control {
     }
 
     fn reload_certificates(&self) {
-        for certificate in &self.certificates {
-            if let Err(error) = certificate.reload() {
+        let live = self.live.snapshot();
+        for (address, certificate) in &self.certificates {
+            let files = live.listeners.iter().find(|listener| listener.address == *address);
+            // A listener that is gone from the file runs on until the restart, with the certificate it has.
+            let Some(files) = files.and_then(|listener| listener.tls.as_ref()) else { continue };
+            if let Err(error) = certificate.reload(&files.cert, &files.key) {
                 tracing::error!(%error, "certificate refused; the one before stays in use");
             }
         }
