@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
@@ -105,6 +106,20 @@ struct Control {
     reloading: Mutex<()>,
     reloads: Arc<ReloadCounts>,
     drain: Drain,
+    /// Ends the operator's listener, when the last worker has ended.
+    operator: Drain,
+    working: AtomicUsize,
+}
+
+/// Held by a worker as long as it runs.
+struct Working(Arc<Control>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if self.0.working.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.operator.end();
+        }
+    }
 }
 
 impl Gateway {
@@ -154,6 +169,8 @@ impl Gateway {
             reloading: Mutex::default(),
             reloads: Arc::default(),
             drain: Drain::new(),
+            operator: Drain::new(),
+            working: AtomicUsize::new(workers),
         });
         let proxies: Arc<Mutex<Vec<Arc<Proxy>>>> = Arc::default();
         let stats = Arc::<ConnectionStats>::default();
@@ -166,6 +183,7 @@ impl Gateway {
             };
             let (control, telemetry, proxies) = (Arc::clone(&control), Arc::clone(&telemetry), Arc::clone(&proxies));
             threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let _working = Working(Arc::clone(&control));
                 worker::run(listeners, context, |timer| {
                     let recorder = Arc::new(Recorder::new(telemetry));
                     let proxy = Arc::new(Proxy::new(
@@ -341,7 +359,7 @@ fn run_control(control: &Arc<Control>, socket: Option<std::net::TcpListener>, ad
         let timer = Timer::start();
         let listeners = socket.into_iter().map(|socket| WorkerListener { socket, tls: None }).collect();
         // The operator can watch until the last call has ended.
-        let context = WorkerContext { limits: Arc::default(), drain: control.drain.clone(), stats: Arc::default() };
+        let context = WorkerContext { limits: Arc::default(), drain: control.operator.clone(), stats: Arc::default() };
         worker::serve(listeners, context, timer, Arc::new(AdminFront(admin))).await
     })
 }
