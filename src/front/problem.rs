@@ -49,7 +49,7 @@ impl Template {
         let proxy_status = format!("{via}; error={}; details=\"{code}\"", proxy_error(row.reason));
         let value =
             |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("sessiongate"));
-        let challenge = challenge(code).map(value);
+        let challenge = challenge(code, status).map(value);
         Self { status, proxy_status: value(proxy_status), challenge, body: body.into() }
     }
 
@@ -114,19 +114,29 @@ fn proxy_error(reason: &str) -> &'static str {
 
 const REALM: &str = "Bearer realm=\"sessiongate\"";
 
-/// `www-authenticate`, where a code has a challenge (RFC 6750 section 3).
-fn challenge(code: &str) -> Option<String> {
+/// `www-authenticate`, where a code has a challenge (RFC 6750 section 3). Every 401 has one (RFC 9110 section 15.5.2), also
+/// where `errors.status` made it one.
+fn challenge(code: &str, status: StatusCode) -> Option<String> {
     let (error, description) = match code {
+        _ if !has_challenge(status) => return None,
         "credentials-missing" => return Some(REALM.into()),
         "credentials-malformed" => ("invalid_request", "the credentials are malformed"),
         "token-invalid" => ("invalid_token", "the access token is invalid or has expired"),
-        _ => return None,
+        _ => return (status == StatusCode::UNAUTHORIZED).then(|| REALM.into()),
     };
     Some(format!("{REALM}, error=\"{error}\", error_description=\"{description}\""))
 }
 
+/// Whether an answer of this status says how to authenticate: another credential would help.
+fn has_challenge(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
 /// The challenge of a call whose token lacks scopes that its route demands.
-pub(super) fn scope_challenge(scopes: &str) -> Option<HeaderValue> {
+pub(super) fn scope_challenge(scopes: &str, status: StatusCode) -> Option<HeaderValue> {
+    if !has_challenge(status) {
+        return None;
+    }
     HeaderValue::try_from(format!("{REALM}, error=\"insufficient_scope\", scope=\"{scopes}\"")).ok()
 }
 
@@ -134,6 +144,20 @@ pub(super) fn scope_challenge(scopes: &str) -> Option<HeaderValue> {
 mod tests {
     use super::*;
     use crate::policy::violation::{Fault, Field};
+
+    #[test]
+    fn a_challenge_follows_the_status() {
+        let status = [
+            ("session-expired", StatusCode::UNAUTHORIZED),
+            ("token-invalid", StatusCode::NOT_FOUND),
+            ("credentials-missing", StatusCode::FORBIDDEN),
+        ];
+        let errors = ErrorConfig { type_base: "urn:problem:".into(), status: status.into_iter().collect() };
+        for (row, template) in TABLE.iter().zip(templates(&errors, "gate")) {
+            let expected = matches!(row.code, "session-expired" | "credentials-missing" | "credentials-malformed");
+            assert_eq!(template.challenge.is_some(), expected, "{}", row.code);
+        }
+    }
 
     #[test]
     fn every_refusal_renders_as_json_with_its_code() {

@@ -23,6 +23,7 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const WARNED: HeaderName = HeaderName::from_static("x-sg-warning");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Adds the ids of the call and, for its owner, the session and its remaining time.
@@ -87,12 +88,15 @@ pub(super) fn refuse(
     let challenge = match rejection {
         Rejection::ScopeInsufficient => {
             let route = known.route.and_then(|number| live.routes.routes().get(usize::from(number)));
-            route.and_then(|route| problem::scope_challenge(&route.scopes.text))
+            route.and_then(|route| problem::scope_challenge(&route.scopes.text, template.status))
         }
         _ => template.challenge.clone(),
     };
     if let Some(challenge) = challenge {
         fields.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if rejection.closes_connection() && !record.arrival.http2 {
+        fields.insert(header::CONNECTION, CLOSE);
     }
     if let Some(wait) = rejection.wait() {
         fields.insert(header::RETRY_AFTER, HeaderValue::from(wait.0));

@@ -199,10 +199,11 @@ impl Rejection {
         }
     }
 
-    /// Whether the connection must not carry another request: nobody can say where the next one starts.
+    /// Whether the connection must not carry another request (over HTTP/1): who sends what can be read in two ways may
+    /// have hidden more behind it.
     #[must_use]
     pub const fn closes_connection(self) -> bool {
-        matches!(self, Self::RequestMalformed | Self::HeadTooLarge | Self::UriTooLong | Self::RequestTimeout)
+        matches!(self, Self::RequestMalformed | Self::TargetMalformed | Self::HostMalformed)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
@@ -98,9 +99,27 @@ struct Control {
     live: Arc<Live>,
     load: Option<Load>,
     limits: Arc<ArcSwap<Limits>>,
-    certificates: Vec<Arc<Certificate>>,
+    /// By the address of their listener, as it was configured.
+    certificates: Vec<(SocketAddr, Arc<Certificate>)>,
+    /// Held during a reload: two at once would give two snapshots one generation, and who has seen the first would never
+    /// see the second.
+    reloading: Mutex<()>,
     reloads: Arc<ReloadCounts>,
     drain: Drain,
+    /// Ends the operator's listener, when the last worker has ended.
+    operator: Drain,
+    working: AtomicUsize,
+}
+
+/// Held by a worker as long as it runs.
+struct Working(Arc<Control>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if self.0.working.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.operator.end();
+        }
+    }
 }
 
 impl Gateway {
@@ -118,7 +137,7 @@ impl Gateway {
         for config in &snapshot.listeners {
             let tls =
                 config.tls.as_ref().map(|files| Certificate::load(&files.cert, &files.key)).transpose()?.map(Arc::new);
-            certificates.extend(tls.clone());
+            certificates.extend(tls.clone().map(|certificate| (config.address, certificate)));
             let group = listener::bind(config.address, workers, takeover)?;
             bound.extend(group.first().and_then(|socket| socket.local_addr().ok()).map(|address| Bound {
                 address,
@@ -147,8 +166,11 @@ impl Gateway {
             live: Arc::new(Live::new(snapshot)),
             load,
             certificates,
+            reloading: Mutex::default(),
             reloads: Arc::default(),
             drain: Drain::new(),
+            operator: Drain::new(),
+            working: AtomicUsize::new(workers),
         });
         let proxies: Arc<Mutex<Vec<Arc<Proxy>>>> = Arc::default();
         let stats = Arc::<ConnectionStats>::default();
@@ -161,6 +183,7 @@ impl Gateway {
             };
             let (control, telemetry, proxies) = (Arc::clone(&control), Arc::clone(&telemetry), Arc::clone(&proxies));
             threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let _working = Working(Arc::clone(&control));
                 worker::run(listeners, context, |timer| {
                     let recorder = Arc::new(Recorder::new(telemetry));
                     let proxy = Arc::new(Proxy::new(
@@ -287,6 +310,7 @@ impl Control {
         let Some(load) = &self.load else {
             return tracing::info!("there is no configuration file, so there is nothing to reload");
         };
+        let _reloading = self.reloading.lock();
         let generation = self.live.generation() + 1;
         match load(generation) {
             Ok(snapshot) => {
@@ -315,8 +339,12 @@ impl Control {
     }
 
     fn reload_certificates(&self) {
-        for certificate in &self.certificates {
-            if let Err(error) = certificate.reload() {
+        let live = self.live.snapshot();
+        for (address, certificate) in &self.certificates {
+            let files = live.listeners.iter().find(|listener| listener.address == *address);
+            // A listener that is gone from the file runs on until the restart, with the certificate it has.
+            let Some(files) = files.and_then(|listener| listener.tls.as_ref()) else { continue };
+            if let Err(error) = certificate.reload(&files.cert, &files.key) {
                 tracing::error!(%error, "certificate refused; the one before stays in use");
             }
         }
@@ -331,7 +359,7 @@ fn run_control(control: &Arc<Control>, socket: Option<std::net::TcpListener>, ad
         let timer = Timer::start();
         let listeners = socket.into_iter().map(|socket| WorkerListener { socket, tls: None }).collect();
         // The operator can watch until the last call has ended.
-        let context = WorkerContext { limits: Arc::default(), drain: control.drain.clone(), stats: Arc::default() };
+        let context = WorkerContext { limits: Arc::default(), drain: control.operator.clone(), stats: Arc::default() };
         worker::serve(listeners, context, timer, Arc::new(AdminFront(admin))).await
     })
 }

@@ -68,11 +68,7 @@ pub enum TlsError {
 
 /// The certificate of a listener, shared by its workers and replaced by [`reload`](Self::reload).
 #[derive(Debug)]
-pub struct Certificate {
-    chain: PathBuf,
-    key: PathBuf,
-    config: ArcSwap<ServerConfig>,
-}
+pub struct Certificate(ArcSwap<ServerConfig>);
 
 impl Certificate {
     /// Loads a PEM chain (the server's certificate first) and its PEM key (PKCS #8, SEC 1 or PKCS #1).
@@ -80,25 +76,24 @@ impl Certificate {
     /// # Errors
     ///
     /// [`TlsError`].
-    pub fn load(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, TlsError> {
-        let (chain, key) = (chain.into(), key.into());
-        let config = ArcSwap::from_pointee(configure(&chain, &key)?);
-        Ok(Self { chain, key, config })
+    pub fn load(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, TlsError> {
+        Ok(Self(ArcSwap::from_pointee(configure(chain.as_ref(), key.as_ref())?)))
     }
 
-    /// Loads the files again. Handshakes from now on use the new certificate; connections that are open go on.
+    /// Loads these files, the same or others. Handshakes from now on use the new certificate; connections that are open go
+    /// on.
     ///
     /// # Errors
     ///
     /// [`TlsError`]; the old certificate stays in use.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.config.store(Arc::new(configure(&self.chain, &self.key)?));
+    pub fn reload(&self, chain: &Path, key: &Path) -> Result<(), TlsError> {
+        self.0.store(Arc::new(configure(chain, key)?));
         Ok(())
     }
 
     /// What the next handshake uses.
     pub(super) fn current(&self) -> Arc<ServerConfig> {
-        self.config.load_full()
+        self.0.load_full()
     }
 }
 
@@ -207,13 +202,13 @@ mod tests {
         let certificate = Certificate::load(&chain_file, &key_file).expect("a pair");
         let old = certificate.current();
         files.write("chain.pem", "nonsense");
-        certificate.reload().expect_err("broken");
+        certificate.reload(&chain_file, &key_file).expect_err("broken");
         assert!(Arc::ptr_eq(&old, &certificate.current()));
 
         let (chain, key) = issue();
         files.write("chain.pem", &chain);
         files.write("key.pem", &key);
-        certificate.reload().expect("good again");
+        certificate.reload(&chain_file, &key_file).expect("good again");
         assert!(!Arc::ptr_eq(&old, &certificate.current()));
     }
 }

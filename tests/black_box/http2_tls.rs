@@ -310,4 +310,12 @@ fn a_rotated_certificate_is_taken_and_a_broken_one_refused() {
     gate.signal(Signal::HUP);
     eventually("the refusal is logged", || gate.stderr().lines().skip(before).any(|line| line.contains("key.pem")));
     assert!(serves(&second), "the one before stays");
+
+    // Other files count as well as other contents.
+    gate.write("other.pem", format!("{}{}", first.cert_pem, first.key_pem));
+    let moved = Config::new(&origin.url())
+        .listener("address = \"127.0.0.1:0\"\ntls = { cert = \"{dir}/other.pem\", key = \"{dir}/other.pem\" }");
+    gate.write_config(&moved);
+    gate.signal(Signal::HUP);
+    eventually("the certificate in the other file", || serves(&first));
 }

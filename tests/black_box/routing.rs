@@ -264,3 +264,23 @@ fn a_preflight_without_cors_configured_is_an_ordinary_call() {
     gate.send(&preflight).assert_refused("credentials-missing");
     origin.assert_untouched();
 }
+
+#[test]
+fn a_target_or_host_that_is_ambiguous_ends_the_connection() {
+    let origin = Origin::start();
+    let gate = Gate::file_less(&origin.url());
+    let session = gate.open();
+    for call in [
+        session.get("/public/..;/orders"),
+        session.get("/a/%2e%2e/b"),
+        session.get("/orders").set("host", "shop.test/x"),
+        session.get("http://other.test/orders"),
+    ] {
+        let mut raw = gate.connect();
+        let refusal = raw.exchange(&call);
+        refusal.assert_refused("request-malformed");
+        assert_eq!(refusal.field("connection"), Some("close"), "{call:?}");
+        raw.assert_closed();
+    }
+    origin.assert_untouched();
+}

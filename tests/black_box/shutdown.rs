@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{CLIENT, Config, Frames, Gate, Origin, Raw, Session, Setup, eventually, token};
+use crate::harness::{CLIENT, Call, Config, Frames, Gate, Origin, Raw, Session, Setup, eventually, token};
 
 /// An origin whose answers wait until the test lets them go.
 fn held_back() -> (Origin, mpsc::Sender<()>) {
@@ -54,6 +54,9 @@ fn a_call_in_flight_finishes_and_new_work_is_refused() {
         reply.assert_refused("draining");
     }
     assert!(gate.is_alive());
+    // The operator watches to the end.
+    gate.admin(&Call::new("GET", "/readyz")).assert_status(503);
+    assert!(gate.metrics().contains("sessiongate_draining 1"));
     release.send(()).expect("the origin waits");
     let reply = busy.reply();
     reply.assert_status(200);

@@ -127,8 +127,11 @@ impl Issued {
     }
 
     fn certificate(&self) -> Arc<Certificate> {
-        let path = |name: &str| self.dir.path().join(name);
-        Arc::new(Certificate::load(path("chain.pem"), path("key.pem")).expect("a pair"))
+        Arc::new(Certificate::load(self.path("chain.pem"), self.path("key.pem")).expect("a pair"))
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
     }
 
     async fn connect(&self, server: &Server, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
@@ -190,7 +193,7 @@ async fn a_reload_changes_the_certificate_of_new_handshakes_only() {
     let old = issued.connect(&server, &["h2"]).await.expect("a handshake");
     issued.again();
     issued.connect(&server, &["h2"]).await.expect_err("the old certificate is not the new root");
-    certificate.reload().expect("good");
+    certificate.reload(&issued.path("chain.pem"), &issued.path("key.pem")).expect("good");
     issued.connect(&server, &["h2"]).await.expect("the new certificate");
     let (mut sender, _) = h2(old).await;
     assert_eq!(text(&mut sender, post("/x", "abc")).await, "POST http://a/x abc");
