@@ -38,8 +38,10 @@ pub(super) struct Prepared {
     pub(super) routes: Vec<Label>,
     /// Pools and their labels, by number.
     pub(super) pools: Vec<(Arc<WorkerPool>, Label)>,
-    /// What `via` says of us toward upstreams and toward HTTP/1 clients, and toward HTTP/2 clients.
+    /// What `via` says of a message that came over HTTP/1.1: of every answer of an upstream, and of most requests.
     pub(super) via: HeaderValue,
+    /// What it says of a request that came over HTTP/2.
+    pub(super) via_http2: HeaderValue,
     /// Refusals, by their place in the table.
     pub(super) problems: Vec<Template>,
 }

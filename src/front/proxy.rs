@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -213,7 +213,7 @@ impl Call<'_> {
                 correlation: record.correlation.clone(),
                 session: session.as_ref().map(|(_, id)| id.clone()),
             },
-            via: &prepared.via,
+            via: if head.raw().version == Version::HTTP_2 { &prepared.via_http2 } else { &prepared.via },
             host: pool.config().host,
         };
         let repeat = if head.verb().is_safe() && upload.is_empty() { Repeat::Safe } else { Repeat::IfUnsent };
@@ -239,7 +239,7 @@ impl Call<'_> {
         let Reply { head: mut parts, body } = reply;
         response::clean(&mut parts.headers, &live.names);
         parts.headers.append(http::header::VIA, self.scope.prepared.via.clone());
-        parts.version = http::Version::HTTP_11;
+        parts.version = Version::HTTP_11;
         record.status = parts.status.as_u16();
         response::add_ids(&mut parts.headers, &live.names, &record, session, self.now.steady);
         Response::from_parts(parts, Answer::streamed(body, Arc::clone(&self.scope.prepared), record, progress))
@@ -305,10 +305,13 @@ fn prepare(
             (pool, label)
         })
         .collect();
-    let via = HeaderValue::try_from(format!("1.1 {}", snapshot.via))
-        .unwrap_or_else(|_| HeaderValue::from_static("1.1 sessiongate"));
+    let via = |version: &str| {
+        HeaderValue::try_from(format!("{version} {}", snapshot.via))
+            .unwrap_or_else(|_| HeaderValue::from_static("1.1 -"))
+    };
+    let (via, via_http2) = (via("1.1"), via("2.0"));
     let problems = problem::templates(&snapshot.errors, &snapshot.via);
-    Prepared { snapshot, gate: Arc::clone(gate), timer: timer.clone(), routes, pools, via, problems }
+    Prepared { snapshot, gate: Arc::clone(gate), timer: timer.clone(), routes, pools, via, via_http2, problems }
 }
 
 impl std::fmt::Debug for Proxy {

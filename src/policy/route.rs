@@ -125,8 +125,9 @@ impl RouteTable {
         &self.routes
     }
 
-    /// The route of a call, and its number. The session endpoint comes first, then the exact host, then `*.` of its parents, then routes for
-    /// every host; within a host the most specific path.
+    /// The route of a call, and its number. The session endpoint comes first. Then the exact host, then `*.` of its
+    /// parents, then routes for every host: the first of them that has the path decides, so that a call which a host
+    /// does not take cannot fall through to a laxer route. Within a host the most specific path decides.
     ///
     /// # Errors
     /// [`Rejection::RouteUnknown`], or [`Rejection::MethodNotAllowed`] with the methods that are.
@@ -136,24 +137,19 @@ impl RouteTable {
             let allowed = route.methods.contains(head.verb());
             return if allowed { Ok((place, route)) } else { Err(Rejection::MethodNotAllowed(route.methods)) };
         }
-        let mut allowed = MethodSet::NONE;
-        let mut look = |paths: &Paths| {
-            let found = paths.at(head.path()).ok()?.value;
-            allowed = allowed.union(found.allowed);
-            found.routes[head.verb() as usize]
-        };
-        let found = if self.hosts.is_empty() { None } else { self.by_host(head.host(), &mut look) };
-        match found.or_else(|| look(&self.any_host)) {
+        let look = |paths: &Paths| paths.at(head.path()).ok().map(|found| *found.value);
+        let found = if self.hosts.is_empty() { None } else { self.by_host(head.host(), look) };
+        let found = found.or_else(|| look(&self.any_host)).ok_or(Rejection::RouteUnknown)?;
+        match found.routes[head.verb() as usize] {
             Some(place) => Ok((place, &self.routes[usize::from(place)])),
-            None if allowed.is_empty() => Err(Rejection::RouteUnknown),
-            None => Err(Rejection::MethodNotAllowed(allowed)),
+            None => Err(Rejection::MethodNotAllowed(found.allowed)),
         }
     }
 
-    fn by_host(&self, host: &str, look: &mut impl FnMut(&Paths) -> Option<u16>) -> Option<u16> {
+    fn by_host(&self, host: &str, look: impl Fn(&Paths) -> Option<ByMethod>) -> Option<ByMethod> {
         let host = target::host_name(host).to_ascii_lowercase();
-        if let Some(place) = self.hosts.get(host.as_str()).and_then(&mut *look) {
-            return Some(place);
+        if let Some(found) = self.hosts.get(host.as_str()).and_then(&look) {
+            return Some(found);
         }
         let parents = host.match_indices('.').map(|(dot, _)| &host[dot..]);
         parents.filter_map(|parent| self.hosts.get(format!("*{parent}").as_str())).find_map(look)
@@ -278,6 +274,16 @@ mod tests {
         assert_eq!(allowed.to_string(), "GET, HEAD, PUT");
         assert_eq!(find(&table, "HEAD", "h", "/orders/7"), Ok("read".into()));
         assert_eq!(find(&table, "GET", "h", "/orders"), Err(Rejection::RouteUnknown));
+    }
+
+    #[test]
+    fn a_call_that_its_host_does_not_take_does_not_fall_through() {
+        let table =
+            table(vec![route("all", &[], &Verb::ALL, "/{*rest}"), route("read", &["shop"], &[Verb::Get], "/orders")]);
+        let Err(Rejection::MethodNotAllowed(allowed)) = find(&table, "POST", "shop", "/orders") else { panic!() };
+        assert_eq!(allowed.to_string(), "GET, HEAD");
+        assert_eq!(find(&table, "POST", "other", "/orders"), Ok("all".into()));
+        assert_eq!(find(&table, "POST", "shop", "/else"), Ok("all".into()));
     }
 
     #[test]

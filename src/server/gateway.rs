@@ -312,8 +312,12 @@ impl Control {
         };
         let _reloading = self.reloading.lock();
         let generation = self.live.generation() + 1;
-        match load(generation) {
-            Ok(snapshot) => {
+        let loaded = load(generation).and_then(|snapshot| {
+            let certificates = self.load_certificates(&snapshot).map_err(|error| error.to_string())?;
+            Ok((snapshot, certificates))
+        });
+        match loaded {
+            Ok((snapshot, certificates)) => {
                 let fixed = self.live.snapshot().changes_needing_restart(&snapshot);
                 if !fixed.is_empty() {
                     tracing::warn!(
@@ -323,7 +327,7 @@ impl Control {
                 }
                 self.limits.store(Arc::new(limits(&snapshot)));
                 self.live.swap(snapshot);
-                self.reload_certificates();
+                certificates.into_iter().for_each(|(current, next)| current.replace(&next));
                 self.reloads.count(true);
                 tracing::info!(generation, "configuration reloaded");
             }
@@ -338,16 +342,16 @@ impl Control {
         }
     }
 
-    fn reload_certificates(&self) {
-        let live = self.live.snapshot();
+    /// The certificates that the listeners are to use next. One that is broken refuses the reload as a whole.
+    fn load_certificates(&self, next: &Snapshot) -> Result<Vec<(&Certificate, Certificate)>, TlsError> {
+        let mut loaded = Vec::new();
         for (address, certificate) in &self.certificates {
-            let files = live.listeners.iter().find(|listener| listener.address == *address);
+            let files = next.listeners.iter().find(|listener| listener.address == *address);
             // A listener that is gone from the file runs on until the restart, with the certificate it has.
             let Some(files) = files.and_then(|listener| listener.tls.as_ref()) else { continue };
-            if let Err(error) = certificate.reload(&files.cert, &files.key) {
-                tracing::error!(%error, "certificate refused; the one before stays in use");
-            }
+            loaded.push((&**certificate, Certificate::load(&files.cert, &files.key)?));
         }
+        Ok(loaded)
     }
 }
 

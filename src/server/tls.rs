@@ -66,7 +66,7 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
-/// The certificate of a listener, shared by its workers and replaced by [`reload`](Self::reload).
+/// The certificate of a listener, shared by its workers and replaced by [`replace`](Self::replace).
 #[derive(Debug)]
 pub struct Certificate(ArcSwap<ServerConfig>);
 
@@ -80,15 +80,10 @@ impl Certificate {
         Ok(Self(ArcSwap::from_pointee(configure(chain.as_ref(), key.as_ref())?)))
     }
 
-    /// Loads these files, the same or others. Handshakes from now on use the new certificate; connections that are open go
-    /// on.
-    ///
-    /// # Errors
-    ///
-    /// [`TlsError`]; the old certificate stays in use.
-    pub fn reload(&self, chain: &Path, key: &Path) -> Result<(), TlsError> {
-        self.0.store(Arc::new(configure(chain, key)?));
-        Ok(())
+    /// Takes the files of another certificate, which was loaded for it. Handshakes from now on use them; connections that
+    /// are open go on.
+    pub fn replace(&self, with: &Self) {
+        self.0.store(with.current());
     }
 
     /// What the next handshake uses.
@@ -202,13 +197,13 @@ mod tests {
         let certificate = Certificate::load(&chain_file, &key_file).expect("a pair");
         let old = certificate.current();
         files.write("chain.pem", "nonsense");
-        certificate.reload(&chain_file, &key_file).expect_err("broken");
+        Certificate::load(&chain_file, &key_file).expect_err("broken");
         assert!(Arc::ptr_eq(&old, &certificate.current()));
 
         let (chain, key) = issue();
         files.write("chain.pem", &chain);
         files.write("key.pem", &key);
-        certificate.reload(&chain_file, &key_file).expect("good again");
+        certificate.replace(&Certificate::load(&chain_file, &key_file).expect("good again"));
         assert!(!Arc::ptr_eq(&old, &certificate.current()));
     }
 }

@@ -193,7 +193,7 @@ async fn a_reload_changes_the_certificate_of_new_handshakes_only() {
     let old = issued.connect(&server, &["h2"]).await.expect("a handshake");
     issued.again();
     issued.connect(&server, &["h2"]).await.expect_err("the old certificate is not the new root");
-    certificate.reload(&issued.path("chain.pem"), &issued.path("key.pem")).expect("good");
+    certificate.replace(&issued.certificate());
     issued.connect(&server, &["h2"]).await.expect("the new certificate");
     let (mut sender, _) = h2(old).await;
     assert_eq!(text(&mut sender, post("/x", "abc")).await, "POST http://a/x abc");
