@@ -95,6 +95,21 @@ fn forged_and_foreign_tokens_are_refused_with_their_reason() {
 }
 
 #[test]
+fn header_and_claims_are_text_to_the_last_member() {
+    let auth = authenticator(vec![issuer("main", None, vec![secret(None, SECRET)])]);
+    let good = (br#"{"alg":"HS256","typ":"."}"#, br#"{"client_id":"c","exp":4000000000,"x":"."}"#);
+    for (header, claims, why) in [(b'J', b'x', None), (0xff, b'x', Some(Why::Shape)), (b'J', 0xff, Some(Why::Shape))] {
+        let with = |text: &[u8], byte| text.iter().map(|b| if *b == b'.' { byte } else { *b }).collect::<Vec<_>>();
+        let parts = [with(good.0, header), with(good.1, claims)];
+        let message = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+        let key = EncodingKey::from_secret(SECRET);
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        let outcome = auth.identify(&format!("{message}.{signature}"));
+        assert_eq!(outcome.err(), why.map(Rejection::TokenInvalid));
+    }
+}
+
+#[test]
 fn keys_are_found_by_kid_and_issuers_by_iss() {
     let other = b"ffffffffffffffffffffffffffffffff".as_slice();
     let auth = authenticator(vec![

@@ -39,8 +39,7 @@ impl<'t> Unverified<'t> {
         if payload.contains('.') || payload.is_empty() || signature.is_empty() {
             return Err(Why::Shape);
         }
-        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| Why::Shape)?;
-        let header: JoseHeader = serde_json::from_slice(&header).map_err(|error| {
+        let header: JoseHeader = serde_json::from_str(&text(header)?).map_err(|error| {
             // `none`, in whatever spelling, is an algorithm nobody has.
             if error.is_data() { Why::Algorithm } else { Why::Shape }
         })?;
@@ -52,8 +51,7 @@ impl<'t> Unverified<'t> {
 
     /// The claims as they stand there, to find the issuer by. Believe nothing of them before [`Self::verify`].
     pub(super) fn claims(&self) -> Result<Claims, Why> {
-        let payload = URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| Why::Shape)?;
-        serde_json::from_slice(&payload).map_err(|_| Why::Claims)
+        serde_json::from_str(&text(self.payload)?).map_err(|_| Why::Claims)
     }
 
     /// Verifies the signature with the key that `kid` names, or without `kid` with every key that can verify the
@@ -83,4 +81,11 @@ impl<'t> Unverified<'t> {
             (true, true) => Why::Signature,
         })
     }
+}
+
+/// A part decoded. All of it must be UTF-8 (RFC 7515 section 3, RFC 7519 section 7.2); from bytes, `serde_json` would not
+/// look at the members nobody asks for.
+fn text(part: &str) -> Result<String, Why> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Why::Shape)?;
+    String::from_utf8(bytes).map_err(|_| Why::Shape)
 }

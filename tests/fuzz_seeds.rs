@@ -1,0 +1,60 @@
+//! The seeds of the fuzz targets keep their promises; on any compiler and without libFuzzer. The target `admission` is
+//! not here: its seeds are no text, and `src/gate/tests.rs` asks the same with random heads.
+
+use std::path::Path;
+
+#[path = "fuzz/src/config.rs"]
+mod config;
+#[path = "fuzz/src/fields.rs"]
+mod fields;
+#[path = "fuzz/src/framing.rs"]
+mod framing;
+#[path = "fuzz/src/response.rs"]
+mod response;
+#[path = "fuzz/src/target.rs"]
+mod target;
+#[path = "fuzz/src/token.rs"]
+mod token;
+
+/// Every seed, and every beginning of it.
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(&folder).expect("seeds").map_while(Result::ok) {
+        let seed = std::fs::read(entry.path()).expect("a seed");
+        (0..=seed.len()).step_by(seed.len().div_ceil(64).max(1)).for_each(|end| check(&seed[..end]));
+        check(&seed);
+        seeds += 1;
+    }
+    assert!(seeds > 2, "{} has seeds", folder.display());
+}
+
+#[test]
+fn config() {
+    replay("config", config::check);
+}
+
+#[test]
+fn fields() {
+    replay("fields", fields::check);
+}
+
+#[test]
+fn framing() {
+    replay("framing", framing::check);
+}
+
+#[test]
+fn response() {
+    replay("response", response::check);
+}
+
+#[test]
+fn target() {
+    replay("target", target::check);
+}
+
+#[test]
+fn token() {
+    replay("token", token::check);
+}
