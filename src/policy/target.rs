@@ -89,6 +89,7 @@ pub fn is_host(host: &[u8]) -> bool {
         }
     };
     let named = !name.is_empty()
+        && name[0] != b'.'
         && name.len() <= 255
         && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:".contains(byte));
     let numbered = match port {
@@ -168,7 +169,9 @@ mod tests {
         for host in ["example.com", "example.com:8080", "127.0.0.1:1", "[::1]", "[::1]:443", "a_b", "example.com:"] {
             assert!(is_host(host.as_bytes()), "{host}");
         }
-        for host in ["", "a,b", "user@host", "host:port", "host:123456", "[::1", "[]", "a b", "a/b", ":80", "[::1]x"] {
+        for host in
+            ["", "a,b", "user@host", "host:port", "host:123456", "[::1", "[]", "a b", "a/b", ":80", "[::1]x", ".", ".a"]
+        {
             assert!(!is_host(host.as_bytes()), "{host}");
         }
         assert_eq!((host_name("a:1"), host_name("[::1]:1"), host_name("a")), ("a", "[::1]", "a"));

@@ -91,7 +91,9 @@ fn host(value: &[u8]) {
     assert!(!text.contains(['@', '/', ',', ' ', '\\', '?', '#', '%']), "{text}");
     let name = host_name(text);
     assert!(!name.is_empty() && text.starts_with(name), "{text}");
-    let port = &text[name.len()..];
+    let rest = &text[name.len()..];
+    // The dot that ends a fully qualified name belongs to neither.
+    let port = rest.strip_prefix('.').unwrap_or(rest);
     assert!(
         port.is_empty() || port.starts_with(':') && port[1..].bytes().all(|digit| digit.is_ascii_digit()),
         "{text}"
