@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::Prepared;
 use super::response;
+use super::tunnel::{self, Tunnel};
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::policy::claims::Caller;
@@ -50,6 +52,8 @@ enum Content {
     Own(Option<Bytes>),
     /// From an upstream.
     Streamed { body: ReplyBody, prepared: Arc<Prepared>, watch: Option<Box<Watch>>, keeper: Option<Keeper> },
+    /// None: what follows the head is not HTTP.
+    Tunnel(Box<Tunnel>),
 }
 
 /// What a stream needs to know when it must end.
@@ -63,7 +67,7 @@ pub(super) struct Keeper {
 
 /// Looks after a stream that has paused.
 #[derive(Debug)]
-struct Watch {
+pub(super) struct Watch {
     deadline: Deadline,
     ended: Ended,
 }
@@ -100,6 +104,27 @@ impl Answer {
         answer
     }
 
+    /// A `101`, and what goes on behind it.
+    pub(super) fn switched(tunnel: Box<Tunnel>, record: Box<CallRecord>) -> Self {
+        Self { content: Content::Tunnel(tunnel), record, upload: None, failed: None }
+    }
+
+    /// Goes on after a `101`, of which this is the body: carries bytes between the client and the upstream until both have
+    /// ended, one has broken off, or the token or the session ends. `early` was read of the client already.
+    ///
+    /// False if the client must not take what it got for the whole.
+    pub async fn tunnel<T>(mut self, client: &mut T, early: Vec<u8>) -> bool
+    where
+        T: AsyncRead + AsyncWrite + Unpin + ?Sized,
+    {
+        let Content::Tunnel(tunnel) = std::mem::replace(&mut self.content, Content::Own(None)) else { return true };
+        // So that a drain, which drops this, is told apart from a client that leaves.
+        self.record.ended_by = EndedBy::Gate;
+        let tunnel::Ended { whole, by } = tunnel.run(client, early, &mut self.record).await;
+        self.record.ended_by = by;
+        whole
+    }
+
     /// The last byte was taken: nobody left early.
     const fn complete(&mut self) {
         self.record.ended_by = EndedBy::Gate;
@@ -125,7 +150,7 @@ impl Keeper {
 
 /// Whether a stream that has nothing to send must end. Only a stream that has paused for a while is looked after, so
 /// that the short ones pay nothing.
-fn poll_end(watch: &mut Option<Box<Watch>>, keeper: &Keeper, context: &mut Context<'_>) -> Poll<()> {
+pub(super) fn poll_end(watch: &mut Option<Box<Watch>>, keeper: &Keeper, context: &mut Context<'_>) -> Poll<()> {
     let watch = watch.get_or_insert_with(|| {
         let mut deadline = keeper.timer.deadline();
         deadline.reset(LOOK);
@@ -155,6 +180,7 @@ impl Body for Answer {
         }
         let frame = match &mut this.content {
             Content::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Content::Tunnel(_) => None,
             Content::Streamed { body, prepared, watch, keeper } => match Pin::new(body).poll_frame(context) {
                 Poll::Pending => {
                     let ended = keeper.as_ref().is_some_and(|keeper| poll_end(watch, keeper, context).is_ready());
@@ -199,6 +225,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(bytes) => bytes.is_none(),
+            Content::Tunnel(_) => true,
             Content::Streamed { body, .. } => body.is_end_stream() && self.failed.is_none(),
         }
     }
@@ -206,6 +233,7 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Tunnel(_) => SizeHint::with_exact(0),
             Content::Streamed { body, .. } => body.size_hint(),
         }
     }

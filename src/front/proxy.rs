@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::body::{Answer, Keeper};
 use super::connection::{Connection, Peer, Prepared, Scope};
 use super::trailers::Filtered;
+use super::tunnel::Tunnel;
 use super::{problem, response, session};
 use crate::config::{Live, Snapshot};
 use crate::gate::{Admission, Gate, Known};
@@ -244,6 +245,8 @@ impl Call<'_> {
     ) -> Response<Answer> {
         let live = &self.scope.prepared.snapshot;
         let Reply { head: mut parts, body } = reply;
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let protocol = if switches { parts.headers.remove(header::UPGRADE) } else { None };
         response::clean(&mut parts.headers, &live.names);
         parts.headers.append(http::header::VIA, self.scope.prepared.via.clone());
         parts.version = http::Version::HTTP_11;
@@ -255,6 +258,16 @@ impl Call<'_> {
             session: Arc::clone(call.session()),
             caller: Arc::clone(call.caller()),
         });
+        if switches {
+            // There is one of an upstream that was asked, and no other can answer that.
+            let (Some(protocol), Some(upstream)) = (protocol, body.into_upgraded()) else {
+                return self.refuse(Rejection::Internal, record);
+            };
+            let tunnel = Tunnel::new(upstream, &protocol, keeper);
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            parts.headers.insert(header::UPGRADE, protocol);
+            return Response::from_parts(parts, Answer::switched(Box::new(tunnel), record));
+        }
         Response::from_parts(parts, Answer::streamed(body, Arc::clone(&self.scope.prepared), record, progress, keeper))
     }
 
