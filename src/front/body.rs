@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::Prepared;
 use super::response;
+use super::tunnel::{self, Tunnel};
 use crate::gate::Gate;
 use crate::policy::claims::Caller;
 use crate::policy::session::{Ended, Session, Standing};
 use crate::telemetry::record::{CallRecord, EndedBy};
-use crate::timer::{Deadline, Timer};
+use crate::timer::Deadline;
 use crate::upstream::upload::Progress;
 use crate::upstream::{ReplyBody, UpstreamError};
 
@@ -50,11 +52,13 @@ enum Content {
     Own(Option<Bytes>),
     /// From an upstream.
     Streamed { body: ReplyBody, prepared: Arc<Prepared>, watch: Option<Box<Watch>> },
+    /// None: what follows the head is not HTTP.
+    Tunnel(Box<Tunnel>),
 }
 
 /// What a stream needs to know when it must end.
 #[derive(Debug)]
-pub(super) struct Keeper {
+struct Keeper {
     gate: Arc<Gate>,
     session: Arc<Session>,
     caller: Arc<Caller>,
@@ -62,7 +66,7 @@ pub(super) struct Keeper {
 
 /// Looks after a stream that has paused.
 #[derive(Debug)]
-struct Watch {
+pub(super) struct Watch {
     keeper: Keeper,
     deadline: Deadline,
     ended: Ended,
@@ -99,6 +103,27 @@ impl Answer {
         answer
     }
 
+    /// A `101`, and what goes on behind it.
+    pub(super) fn switched(tunnel: Box<Tunnel>, record: Box<CallRecord>) -> Self {
+        Self { content: Content::Tunnel(tunnel), record, upload: None, failed: None }
+    }
+
+    /// Goes on after a `101`, of which this is the body: carries bytes between the client and the upstream until both have
+    /// ended, one has broken off, or the token or the session ends. `early` was read of the client already.
+    ///
+    /// False if the client must not take what it got for the whole.
+    pub async fn tunnel<T>(mut self, client: &mut T, early: Vec<u8>) -> bool
+    where
+        T: AsyncRead + AsyncWrite + Unpin + ?Sized,
+    {
+        let Content::Tunnel(tunnel) = std::mem::replace(&mut self.content, Content::Own(None)) else { return true };
+        // So that a drain, which drops this, is told apart from a client that leaves.
+        self.record.ended_by = EndedBy::Gate;
+        let tunnel::Ended { whole, by } = tunnel.run(client, early, &mut self.record).await;
+        self.record.ended_by = by;
+        whole
+    }
+
     /// The last byte was taken: nobody left early.
     const fn complete(&mut self) {
         self.record.ended_by = EndedBy::Gate;
@@ -129,15 +154,17 @@ impl Keeper {
 }
 
 impl Watch {
-    fn new(keeper: Keeper, timer: &Timer) -> Box<Self> {
-        let (mut deadline, ended) = (timer.deadline(), Arc::clone(&keeper.session).ended());
+    /// A watch over a call; none if it has no session.
+    pub(super) fn over(record: &CallRecord, prepared: &Prepared) -> Option<Box<Self>> {
+        let keeper = Keeper::of(record, prepared)?;
+        let (mut deadline, ended) = (prepared.timer.deadline(), Arc::clone(&keeper.session).ended());
         deadline.reset(LOOK);
-        Box::new(Self { keeper, deadline, ended })
+        Some(Box::new(Self { keeper, deadline, ended }))
     }
 
     /// Whether the stream must end. Only one that has paused for a while is looked after, so that the short ones pay
     /// nothing.
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.deadline.poll_elapsed(context).is_ready() {
             // From here on the end of the session wakes the stream at once.
             if Pin::new(&mut self.ended).poll(context).is_ready() || self.keeper.must_end() {
@@ -164,10 +191,11 @@ impl Body for Answer {
         }
         let frame = match &mut this.content {
             Content::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Content::Tunnel(_) => None,
             Content::Streamed { body, prepared, watch } => match Pin::new(body).poll_frame(context) {
                 Poll::Pending => {
                     if watch.is_none() {
-                        *watch = Keeper::of(&this.record, prepared).map(|keeper| Watch::new(keeper, &prepared.timer));
+                        *watch = Watch::over(&this.record, prepared);
                     }
                     if !watch.as_mut().is_some_and(|watch| watch.poll_end(context).is_ready()) {
                         return Poll::Pending;
@@ -217,6 +245,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(bytes) => bytes.is_none(),
+            Content::Tunnel(_) => true,
             Content::Streamed { body, .. } => body.is_end_stream() && self.failed.is_none(),
         }
     }
@@ -224,6 +253,7 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Tunnel(_) => SizeHint::with_exact(0),
             Content::Streamed { body, .. } => body.size_hint(),
         }
     }

@@ -7,6 +7,8 @@ pub mod proxy;
 mod response;
 mod session;
 mod trailers;
+mod tunnel;
+mod websocket;
 
 pub use body::{Answer, AnswerError};
 pub use connection::{Connection, Peer};

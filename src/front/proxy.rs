@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
-use super::body::Answer;
+use super::body::{Answer, Watch};
 use super::connection::{Connection, Peer, Prepared, Scope};
 use super::trailers::Filtered;
+use super::tunnel::Tunnel;
 use super::{problem, response, session};
 use crate::config::{Live, Snapshot};
 use crate::gate::{Admission, Gate, Known};
@@ -237,12 +238,26 @@ impl Call<'_> {
     ) -> Response<Answer> {
         let live = &self.scope.prepared.snapshot;
         let Reply { head: mut parts, body } = reply;
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let protocol = if switches { parts.headers.remove(header::UPGRADE) } else { None };
         response::clean(&mut parts.headers, &live.names);
         parts.headers.append(http::header::VIA, self.scope.prepared.via.clone());
         parts.version = Version::HTTP_11;
         record.status = parts.status.as_u16();
         response::add_ids(&mut parts.headers, &live.names, &record, session, self.now.steady);
-        Response::from_parts(parts, Answer::streamed(body, Arc::clone(&self.scope.prepared), record, progress))
+        let prepared = Arc::clone(&self.scope.prepared);
+        if switches {
+            // There is one of an upstream that was asked, and no other can answer that.
+            let (Some(protocol), Some(upstream)) = (protocol, body.into_upgraded()) else {
+                return self.refuse(Rejection::Internal, record);
+            };
+            let watch = Watch::over(&record, &prepared);
+            let tunnel = Tunnel::new(upstream, &protocol, watch, prepared.timer.clone());
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            parts.headers.insert(header::UPGRADE, protocol);
+            return Response::from_parts(parts, Answer::switched(Box::new(tunnel), record));
+        }
+        Response::from_parts(parts, Answer::streamed(body, prepared, record, progress))
     }
 
     fn fail(

@@ -73,6 +73,9 @@ pub struct Head<'r> {
     has_origin: bool,
     preflight_method: bool,
     cookies: u8,
+    upgrade: Option<&'r HeaderValue>,
+    upgrade_lines: u8,
+    connection_upgrade: bool,
 }
 
 impl<'r> Head<'r> {
@@ -108,6 +111,9 @@ impl<'r> Head<'r> {
             has_origin: false,
             preflight_method: false,
             cookies: 0,
+            upgrade: None,
+            upgrade_lines: 0,
+            connection_upgrade: false,
         };
         head.read_fields(names, own_via)?;
         head.host = head.read_host()?;
@@ -163,7 +169,12 @@ impl<'r> Head<'r> {
                     false
                 }
                 Role::Forwarded => self.raw.trusted_peer,
-                Role::Reserved | Role::Hop | Role::Upgrade | Role::Expect => false,
+                Role::Upgrade => {
+                    self.upgrade = Some(value);
+                    self.upgrade_lines = self.upgrade_lines.saturating_add(1);
+                    false
+                }
+                Role::Reserved | Role::Hop | Role::Expect => false,
             };
             if keep {
                 self.kept |= 1 << place;
@@ -205,10 +216,11 @@ impl<'r> Head<'r> {
     fn read_connection(&mut self, names: &FieldNames) {
         let nominated = self.raw.headers.get_all(http::header::CONNECTION);
         for token in nominated.iter().flat_map(tokens) {
-            if [b"close".as_slice(), b"keep-alive", b"te", b"upgrade"]
-                .iter()
-                .any(|usual| token.eq_ignore_ascii_case(usual))
-            {
+            if token.eq_ignore_ascii_case(b"upgrade") {
+                self.connection_upgrade = true;
+                continue;
+            }
+            if [b"close".as_slice(), b"keep-alive", b"te"].iter().any(|usual| token.eq_ignore_ascii_case(usual)) {
                 continue;
             }
             for (place, (name, _)) in self.raw.headers.iter().enumerate() {
@@ -341,6 +353,16 @@ impl<'r> Head<'r> {
         matches!(self.verb, Verb::Options) && self.has_origin && self.preflight_method
     }
 
+    /// The protocols the client wants to switch to, if that may be asked of an upstream: a GET over HTTP/1.1 without a
+    /// body that says so in `connection` too, for protocols under which no further HTTP request can hide from the gate.
+    /// Anything else is a call like any other (RFC 9110 section 7.8 lets a server ignore the field).
+    #[must_use]
+    pub fn upgrade(&self) -> Option<&'r HeaderValue> {
+        let value = self.upgrade.filter(|_| self.connection_upgrade && self.upgrade_lines == 1)?;
+        let plain = matches!(self.verb, Verb::Get) && self.raw.version == Version::HTTP_11 && !self.raw.has_body;
+        (plain && tokens(value).all(is_opaque_protocol)).then_some(value)
+    }
+
     /// The fields that go on to the upstream as they are, in the order they came.
     pub fn forwarded(&self) -> impl Iterator<Item = (&'r http::HeaderName, &'r HeaderValue)> {
         let kept = self.kept;
@@ -351,6 +373,18 @@ impl<'r> Head<'r> {
 /// The comma-separated tokens of a list field.
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether this names a protocol (RFC 9110 section 7.8) other than HTTP and what HTTP is carried in: h2c through a gate
+/// would be calls that nobody checks.
+fn is_opaque_protocol(protocol: &[u8]) -> bool {
+    const CARRIES_HTTP: [&[u8]; 7] = [b"http", b"https", b"shttp", b"h2", b"h2c", b"h3", b"tls"];
+    let is_token = |part: &[u8]| http::HeaderName::from_bytes(part).is_ok();
+    let mut parts = protocol.splitn(2, |byte| *byte == b'/');
+    let name = parts.next().unwrap_or_default();
+    is_token(name)
+        && parts.next().is_none_or(is_token)
+        && !CARRIES_HTTP.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Whether a `via` value has an entry `<protocol> <pseudonym>` with this pseudonym.
@@ -417,6 +451,39 @@ mod tests {
         assert_eq!((seen.value.unwrap(), seen.lines), (&HeaderValue::from_static("c"), 1));
         let kept: Vec<_> = head.forwarded().map(|(name, _)| name.as_str()).collect();
         assert_eq!(kept, ["x-trace-id", "correlation-id"]);
+    }
+
+    #[test]
+    fn an_upgrade_is_asked_for_in_full_or_not_at_all() {
+        let asks = |fields: &[(&str, &str)]| parse(&request(fields)).unwrap().upgrade().is_some();
+        assert!(asks(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")]));
+        assert!(asks(&[("connection", "upgrade"), ("upgrade", "a/1, b")]));
+        for fields in [
+            &[("upgrade", "websocket")][..],
+            &[("connection", "upgrade")],
+            &[("connection", "x-upgrade"), ("upgrade", "websocket")],
+            &[("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "websocket")],
+            &[("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AA")],
+            &[("connection", "upgrade"), ("upgrade", "websocket, H2C")],
+            &[("connection", "upgrade"), ("upgrade", "HTTP/2.0")],
+            &[("connection", "upgrade"), ("upgrade", "TLS/1.2")],
+            &[("connection", "upgrade"), ("upgrade", "")],
+            &[("connection", "upgrade"), ("upgrade", "a b")],
+            &[("connection", "upgrade"), ("upgrade", "a/b/c")],
+        ] {
+            assert!(!asks(fields), "{fields:?}");
+        }
+        let fields = [("connection", "upgrade"), ("upgrade", "websocket")];
+        for (method, version) in [
+            (Method::POST, Version::HTTP_11),
+            (Method::HEAD, Version::HTTP_11),
+            (Method::GET, Version::HTTP_10),
+            (Method::GET, Version::HTTP_2),
+        ] {
+            let mut request = request(&fields);
+            (*request.method_mut(), *request.version_mut()) = (method, version);
+            assert!(parse(&request).unwrap().upgrade().is_none(), "{request:?}");
+        }
     }
 
     #[test]

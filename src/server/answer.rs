@@ -14,7 +14,7 @@ pin_project! {
     /// send; there is no other sign of the end of an answer.
     pub(super) struct Answer<B> {
         #[pin]
-        body: B,
+        body: Option<B>,
         end: End,
     }
 }
@@ -25,7 +25,12 @@ struct End {
 
 impl<B> Answer<B> {
     pub(super) const fn new(body: B, link: Option<Arc<Link>>) -> Self {
-        Self { body, end: End { link } }
+        Self { body: Some(body), end: End { link } }
+    }
+
+    /// Of a `101`. It is no end: the next byte is not HTTP.
+    pub(super) const fn switched() -> Self {
+        Self { body: None, end: End { link: None } }
     }
 }
 
@@ -42,14 +47,17 @@ impl<B: Body> Body for Answer<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+        match self.project().body.as_pin_mut() {
+            Some(body) => body.poll_frame(cx),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

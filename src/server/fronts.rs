@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 
-use super::{Front, Peer, Protocol, RequestBody};
+use super::{Front, Peer, Protocol, RequestBody, Transport};
 use crate::admin::Admin;
 use crate::front::{self, Answer, Connection, Proxy};
 use crate::policy::rejection::Rejection;
@@ -27,6 +27,10 @@ impl Front for Proxy {
         refused: Option<Rejection>,
     ) -> Response<Answer> {
         Self::answer(&connection, request, refused).await
+    }
+
+    async fn tunnel(body: Answer, client: &mut dyn Transport, early: Vec<u8>) -> bool {
+        body.tunnel(client, early).await
     }
 }
 

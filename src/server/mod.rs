@@ -40,6 +40,7 @@ pub use drain::Drain;
 pub use gateway::{Bound, Gateway, Handle, Options, StartError};
 pub use limits::Limits;
 pub use peer::{Peer, Protocol, TlsPeer};
+pub use socket::Transport;
 
 /// What answers the calls of connections.
 pub trait Front: Send + Sync + 'static {
@@ -64,6 +65,16 @@ pub trait Front: Send + Sync + 'static {
         request: Request<RequestBody>,
         refused: Option<Rejection>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Goes on after an answer of `101` over HTTP/1: from now on the connection is what the front and the client make of
+    /// it. `body` is of that answer; `early` is what the client sent behind its request. The future is dropped when the
+    /// drain ends.
+    ///
+    /// The outcome says whether the client may take what it got for the whole; otherwise the connection is reset.
+    fn tunnel(body: Self::Body, client: &mut dyn Transport, early: Vec<u8>) -> impl Future<Output = bool> + Send {
+        drop((body, client, early));
+        std::future::ready(false)
+    }
 }
 
 /// What connections need of their worker; shared by those that were accepted under the same limits.

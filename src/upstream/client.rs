@@ -150,7 +150,7 @@ impl WorkerPool {
         timeout: Duration,
     ) -> Result<Reply, Failed> {
         let write = |out: &mut Vec<u8>| request.write_head(&endpoint.endpoint, out);
-        let mut exchange = Exchange::begin(checkout.wire, request.method(), upload, write);
+        let mut exchange = Exchange::begin(checkout.wire, request.method(), request.upgrade(), upload, write);
         let outcome = loop {
             let before = progress.map(Progress::bytes);
             let head = poll_fn(|context| exchange.poll_head(context, |head| request.interim(head)));

@@ -67,6 +67,10 @@ impl Outbound for Outgoing<'_, '_, '_> {
         self.head.raw().method
     }
 
+    fn upgrade(&self) -> Option<&HeaderValue> {
+        self.head.upgrade()
+    }
+
     fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
         self.write_request_line(out);
         let host = self.client_host();
@@ -88,6 +92,10 @@ impl Outbound for Outgoing<'_, '_, '_> {
         field(out, &header::VIA, self.via.as_bytes());
         if self.head.takes_trailers() {
             field(out, &header::TE, b"trailers");
+        }
+        if let Some(protocols) = self.head.upgrade() {
+            field(out, &header::CONNECTION, b"upgrade");
+            field(out, &header::UPGRADE, protocols.as_bytes());
         }
     }
 }

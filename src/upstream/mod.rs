@@ -3,8 +3,8 @@
 //! Every worker has its own connections, so that no call crosses threads.
 //!
 //! A call is told to a pool as an [`Outbound`], from which each kind of connection makes what it needs. Today there is one
-//! kind, `h1` over TCP. TLS is another socket inside of it; HTTP/2 and tunnels are further kinds, which would join
-//! where `pool` opens connections and where [`ReplyBody`] reads from them.
+//! kind, `h1` over TCP. TLS is another socket inside of it; HTTP/2 is a further kind, which would join where `pool` opens
+//! connections and where [`ReplyBody`] reads from them.
 
 mod client;
 mod error;
@@ -16,7 +16,7 @@ pub mod upload;
 
 pub use client::{PoolCounts, Repeat, Reply, WorkerPool, WorkerPools};
 pub use error::UpstreamError;
-pub use h1::ReplyBody;
+pub use h1::{ReplyBody, Upgraded};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,11 @@ pub trait Outbound: Sync {
     /// Writes its head for `endpoint` in HTTP/1.1: request line and fields with their line ends, without the fields that
     /// frame the body and without the empty line. It may be asked for again, for another endpoint.
     fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>);
+
+    /// The protocols it asks to switch to: the value of its `upgrade` field, which its head must have then.
+    fn upgrade(&self) -> Option<&HeaderValue> {
+        None
+    }
 
     /// An interim response came (RFC 9110 section 15.2); the final one follows.
     fn interim(&self, _head: &Parts) {}

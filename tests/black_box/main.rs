@@ -20,4 +20,5 @@ mod sessions;
 mod shutdown;
 mod smuggling;
 mod tokens;
+mod upgrades;
 mod upstreams;

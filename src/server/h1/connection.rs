@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::framing::HeadLimits;
 use super::io::Io;
-use super::link::{Discard, Link, Waiting};
+use super::link::{Discard, Link, Tunnel, Waiting};
 use super::watch::{Verdict, Watch};
 use crate::policy::rejection::Rejection;
 use crate::server::answer::Answer;
@@ -44,6 +44,8 @@ enum Stop {
     Rejected(Rejection),
     /// The front's body failed in the middle of an answer.
     Broken,
+    /// hyper has written a `101`.
+    Switched(Tunnel),
     /// Nothing happens: sleep.
     Sleep,
     /// Close an idle connection.
@@ -75,6 +77,13 @@ pub(in crate::server) fn serve<F: Front, T: Transport>(
                 // The end of the connection can be the end of an answer over HTTP/1.0. Not of this one.
                 Stop::Broken => return io.socket().reset_on_close(),
                 Stop::Stuck => return,
+                Stop::Switched(Tunnel(take_over)) => {
+                    let early = io.take_early();
+                    if !take_over(io.socket(), early).await {
+                        return io.socket().reset_on_close();
+                    }
+                    break;
+                }
                 Stop::Ended | Stop::Rejected(_) if io.has_ended() => return,
                 Stop::Ended | Stop::Rejected(_) | Stop::Idle => break,
                 Stop::Sleep => {
@@ -147,8 +156,12 @@ fn call<F: Front>(
         let request = request.map(|incoming| RequestBody::linked(incoming, &link, held_back));
         let mut response = F::answer(connection, request, refused).await;
         // hyper learns too late that it will close; the client should know before it sends the next request.
-        let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if link.is_closing() && !tunnel {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (parts, body) = response.into_parts();
+            link.switch(Tunnel(Box::new(|client, early| Box::pin(F::tunnel(body, client, early)))));
+            return Ok(Response::from_parts(parts, Answer::switched()));
+        }
+        if link.is_closing() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| Answer::new(body, Some(link))))
@@ -171,11 +184,13 @@ where
     loop {
         link.before_poll(cx);
         if let Poll::Ready(ended) = Pin::new(&mut *hyper).poll(cx) {
+            let switched = link.take_tunnel();
             return Poll::Ready(match ended {
                 Err(error) if error.is_parse_too_large() => Stop::Rejected(Rejection::HeadTooLarge),
                 Err(error) if error.is_parse() => Stop::Rejected(Rejection::RequestMalformed),
                 Err(error) if error.is_user() || error.is_body_write_aborted() => Stop::Broken,
-                Ok(()) | Err(_) => Stop::Ended,
+                Ok(()) => switched.map_or(Stop::Ended, Stop::Switched),
+                Err(_) => Stop::Ended,
             });
         }
         if link.poll_discard(cx) == Discard::Progress {

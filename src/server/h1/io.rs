@@ -8,8 +8,9 @@
 //!   the service refuses it, and so a malformed request takes the same path to log, metrics and problem body as any;
 //! - the certainty that hyper holds no byte of another request when it is idle, so that it can be dropped to sleep.
 //!
-//! Hooks for later: an interim response begins in `poll_flush` while the phase is not `Head`; a tunnel takes `socket` and
-//! the rest of `buffer` once hyper has ended after a 101.
+//! A tunnel takes `socket` and the rest of `buffer` once hyper has ended after a 101: in the phase `Open` hyper gets no byte.
+//!
+//! Hook for later: an interim response begins in `poll_flush` while the phase is not `Head`.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -108,6 +109,14 @@ impl<T: Transport> Io<T> {
     /// The socket, for the time without hyper.
     pub(super) const fn socket(&mut self) -> &mut T {
         &mut self.socket
+    }
+
+    /// Takes what was read and not shown to hyper.
+    pub(super) fn take_early(&mut self) -> Vec<u8> {
+        let early = self.buffer.bytes().to_vec();
+        self.buffer.consume(early.len());
+        self.buffer.release();
+        early
     }
 
     /// Gives the buffer's memory back.

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::policy::rejection::Rejection;
 use crate::server::Drain;
 use crate::server::body::LEFT_BYTES;
+use crate::server::socket::Transport;
 
 /// What the last read of hyper waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,8 +67,23 @@ struct State {
     order: Option<Rejection>,
     closing: bool,
     left: Option<Left>,
+    /// What comes after the `101` that hyper was given.
+    tunnel: Option<Tunnel>,
     /// The task of the connection.
     driver: Option<Waker>,
+}
+
+/// Takes over a connection that has left HTTP; see [`Front::tunnel`](crate::server::Front::tunnel).
+pub(in crate::server) struct Tunnel(pub(in crate::server) TakeOver);
+
+/// The front's future borrows the socket; its type is not ours to know.
+type TakeOver = Box<dyn for<'a> FnOnce(&'a mut dyn Transport, Vec<u8>) -> Going<'a> + Send>;
+pub(in crate::server) type Going<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tunnel").finish_non_exhaustive()
+    }
 }
 
 /// A request body that nobody wants.
@@ -109,6 +125,11 @@ impl Link {
     /// Orders the wrapper to give up on what it waits for: a head is refused, a body ends with an error.
     pub(in crate::server) fn give_up(&self, rejection: Rejection) {
         self.state.lock().order = Some(rejection);
+    }
+
+    /// What comes after a `101`, if hyper was given one.
+    pub(in crate::server) fn take_tunnel(&self) -> Option<Tunnel> {
+        self.state.lock().tunnel.take()
     }
 
     /// Throws away what has arrived of an unread body.
@@ -158,6 +179,11 @@ impl Link {
     /// Notes that hyper has the whole answer.
     pub(in crate::server) fn end_answer(&self) {
         self.state.lock().answered = true;
+    }
+
+    /// Notes that the answer is a `101` and what comes after it.
+    pub(in crate::server) fn switch(&self, tunnel: Tunnel) {
+        self.state.lock().tunnel = Some(tunnel);
     }
 
     /// The answer must say `connection: close`.

@@ -3,8 +3,8 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use http::Method;
 use http::response::Parts;
+use http::{HeaderValue, Method};
 
 use super::head::{HeadReader, Read, ResponseHead};
 use super::reply::ReplyBody;
@@ -73,10 +73,12 @@ impl Busy {
 }
 
 impl Exchange {
-    /// Begins with a head that `write` writes, without framing fields and without the empty line.
+    /// Begins with a head that `write` writes, without framing fields and without the empty line. `upgrade` are the
+    /// protocols it asks for.
     pub(in crate::upstream) fn begin(
         mut wire: Box<Wire>,
         method: &Method,
+        upgrade: Option<&HeaderValue>,
         upload: Upload,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Self {
@@ -84,7 +86,7 @@ impl Exchange {
         write(&mut wire.output.front);
         let sending = Sending::begin(method, upload, &mut wire.output);
         let busy = Busy { wire, sending, broken: None };
-        Self { busy, reader: HeadReader::default(), to_head: *method == Method::HEAD }
+        Self { busy, reader: HeadReader::new(upgrade.cloned()), to_head: *method == Method::HEAD }
     }
 
     /// Sends on, and reads until the head of the final response is there. `interim` sees those before it.
@@ -96,6 +98,10 @@ impl Exchange {
         self.busy.send_on(context)?;
         loop {
             match self.reader.read(&mut self.busy.wire.input, self.to_head)? {
+                // Who agrees before the question was out has not understood it.
+                Read::Final(head) if head.switches() && !self.busy.is_sent() => {
+                    return Poll::Ready(Err(UpstreamError::Malformed("a switch of protocols before the request")));
+                }
                 Read::Final(head) => return Poll::Ready(Ok(head)),
                 Read::Interim(parts) => {
                     interim(&parts);
@@ -119,6 +125,9 @@ impl Exchange {
 
     /// The reply; its body takes the connection along, and whatever is left of the upload.
     pub(in crate::upstream) fn reply(self, head: ResponseHead, lease: Lease) -> Reply {
+        if head.switches() {
+            return Reply { head: head.parts, body: ReplyBody::switched(self.busy) };
+        }
         let ResponseHead { parts, decoder, reusable, rest } = head;
         let lease = reusable.then_some((lease, rest));
         Reply { head: parts, body: ReplyBody::new(self.busy, decoder, lease) }

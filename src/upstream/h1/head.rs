@@ -39,6 +39,13 @@ pub(in crate::upstream) struct ResponseHead {
     pub(super) rest: Option<Duration>,
 }
 
+impl ResponseHead {
+    /// Whether the connection speaks another protocol from here on.
+    pub(super) fn switches(&self) -> bool {
+        self.parts.status == StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
 /// What [`HeadReader::read`] found.
 #[derive(Debug)]
 pub(super) enum Read {
@@ -55,9 +62,16 @@ pub(super) enum Read {
 pub(super) struct HeadReader {
     section: Section,
     interim: u8,
+    /// Protocols that were asked for.
+    upgrade: Option<HeaderValue>,
 }
 
 impl HeadReader {
+    /// For the response to a request that asks to switch to one of these protocols.
+    pub(super) fn new(upgrade: Option<HeaderValue>) -> Self {
+        Self { upgrade, ..Self::default() }
+    }
+
     /// Takes the next head from `input`, if all of it is there. `to_head` says whether the request was HEAD.
     ///
     /// # Errors
@@ -73,7 +87,7 @@ impl HeadReader {
         self.section = Section::default();
         let (status, version, fields) = parse(&input.split_to(end).freeze())?;
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(UpstreamError::Malformed("a switch of protocols that nobody asked for"));
+            return fields.into_switch(version, self.upgrade.as_ref()).map(Read::Final);
         }
         if status.is_informational() {
             self.interim += 1;
@@ -178,6 +192,26 @@ impl Fields {
         Ok(())
     }
 
+    /// The head of a `101`, if it is for what was asked (RFC 9110 sections 7.8 and 15.2.2).
+    fn into_switch(mut self, version: Version, asked: Option<&HeaderValue>) -> Result<ResponseHead, UpstreamError> {
+        const UNASKED: UpstreamError = UpstreamError::Malformed("a switch of protocols that nobody asked for");
+        let asked = asked.ok_or(UNASKED)?;
+        let was_asked = |one: &[u8]| protocols(asked).any(|known| known.eq_ignore_ascii_case(one));
+        let chosen = self.map.get_all(header::UPGRADE);
+        if chosen.iter().count() != 1 || !chosen.iter().flat_map(protocols).all(was_asked) {
+            return Err(UNASKED);
+        }
+        let framed = self.chunked || self.length.is_some();
+        if framed || version == Version::HTTP_10 || !self.nominated.contains(&header::UPGRADE) {
+            return Err(UpstreamError::Malformed("a switch of protocols in doubt"));
+        }
+        for name in self.nominated.iter().filter(|name| **name != header::UPGRADE) {
+            self.map.remove(name);
+        }
+        let parts = parts(StatusCode::SWITCHING_PROTOCOLS, version, self.map);
+        Ok(ResponseHead { parts, decoder: Decoder::Done, reusable: false, rest: None })
+    }
+
     fn connection(&mut self, value: &[u8]) {
         for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if token.eq_ignore_ascii_case(b"close") {
@@ -235,6 +269,11 @@ fn digits(value: &[u8]) -> Option<u64> {
     }
     let length = value.iter().fold(0_u64, |length, digit| length * 10 + u64::from(digit - b'0'));
     (length <= i64::MAX as u64).then_some(length)
+}
+
+/// The protocols of an `upgrade` field.
+fn protocols(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// `timeout=N` of a `keep-alive` field.

@@ -5,7 +5,8 @@
 //! two buffers, and a call that uses it polls the socket directly.
 //!
 //! The parts: [`wire`] moves bytes, [`sending`] frames the request, [`head`] and [`decoder`] read the response and do no
-//! IO, [`exchange`] brings them together until the head of the response is there, [`reply`] after that.
+//! IO, [`exchange`] brings them together until the head of the response is there, [`reply`] after that,
+//! and [`upgraded`] if the connection has left HTTP.
 
 mod decoder;
 mod exchange;
@@ -15,10 +16,12 @@ mod section;
 mod sending;
 #[cfg(test)]
 mod tests;
+mod upgraded;
 mod wire;
 
 pub(super) use exchange::{Exchange, Failed};
 pub use reply::ReplyBody;
+pub use upgraded::Upgraded;
 pub(super) use wire::Wire;
 
 /// Whether a trailer field of this name must not be sent: it frames, routes, authenticates or describes the message

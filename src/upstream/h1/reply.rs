@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::decoder::{Decoded, Decoder};
 use super::exchange::Busy;
+use super::upgraded::Upgraded;
 use crate::upstream::UpstreamError;
 use crate::upstream::pool::Lease;
 use crate::upstream::upload::UploadFault;
@@ -33,6 +34,17 @@ impl ReplyBody {
             body.finish();
         }
         body
+    }
+
+    /// What follows a `101`.
+    pub(super) const fn switched(busy: Busy) -> Self {
+        Self { decoder: Decoder::Done, busy: Some(busy), lease: None, fault: None }
+    }
+
+    /// The connection, of the reply that is a `101`: nothing of it was HTTP after that.
+    #[must_use]
+    pub fn into_upgraded(self) -> Option<Upgraded> {
+        self.busy.map(|busy| Upgraded::new(busy.wire))
     }
 
     /// The last byte was read. The connection carries another call only if both messages ended where they should: a rest

@@ -23,7 +23,7 @@ const REST_BYTES: usize = 16 * 1024;
 /// The socket is what changes when upstreams speak TLS; everything else stays.
 #[derive(Debug)]
 pub(in crate::upstream) struct Wire {
-    socket: TcpStream,
+    pub(super) socket: TcpStream,
     /// Came and was not taken yet.
     pub(super) input: BytesMut,
     pub(super) output: Output,

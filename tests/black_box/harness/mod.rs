@@ -17,7 +17,7 @@ pub use config::Config;
 pub use frames::Frames;
 pub use gate::{Finished, Gate, Session, Setup, binary, finish};
 pub use http2::Http2;
-pub use origin::{Origin, dead_address};
+pub use origin::{Line, Origin, dead_address};
 pub use raw::{Call, Raw, Reply};
 pub use refusal::violations;
 pub use tls::Certificate;

@@ -336,6 +336,36 @@ impl Line {
         }
     }
 
+    /// Reads what has come, at least a byte; nothing at the end.
+    pub fn read_some(&mut self) -> Vec<u8> {
+        if self.unread.is_empty() {
+            self.fill();
+        }
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Another way to write, for a thread of its own.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.try_clone().expect("a socket can be cloned")
+    }
+
+    /// Gives up writing after so long.
+    pub fn stop_waiting_after(&self, span: Duration) {
+        self.stream.set_write_timeout(Some(span)).expect("a write timeout");
+    }
+
+    /// Ends our side; the other stays open.
+    pub fn finish(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Reads what comes until the end of the connection.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        while self.fill() {}
+        self.ended = true;
+        std::mem::take(&mut self.unread)
+    }
+
     /// Waits until the gate ends the connection; nothing is answered.
     pub fn hang(&mut self) {
         while self.fill() {}

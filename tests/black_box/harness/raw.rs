@@ -178,6 +178,11 @@ impl Raw {
         self.stream.flush()
     }
 
+    /// Another way to write in cleartext, for a thread of its own.
+    pub fn writer(&self) -> TcpStream {
+        self.socket.try_clone().expect("a socket can be cloned")
+    }
+
     /// Gives up writing and reading after so long.
     pub fn stop_waiting_after(&self, span: Duration) {
         self.socket.set_write_timeout(Some(span)).expect("a write timeout");

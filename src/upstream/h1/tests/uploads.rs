@@ -196,7 +196,7 @@ async fn a_body_comes_back_whole_when_nothing_of_its_request_was_taken() {
         let (feed, upload) = upload(length);
         feed.send(data("hello")).await.unwrap();
         drop(feed);
-        let mut exchange = Exchange::begin(Box::new(Wire::new(socket)), &Method::POST, upload, |out| {
+        let mut exchange = Exchange::begin(Box::new(Wire::new(socket)), &Method::POST, None, upload, |out| {
             out.extend_from_slice(b"POST / HTTP/1.1\r\n");
         });
         let error = poll_fn(|context| exchange.poll_head(context, |_| {})).await.unwrap_err();
