@@ -12,4 +12,4 @@ mod websocket;
 
 pub use body::{Answer, AnswerError};
 pub use connection::{Connection, Peer};
-pub use proxy::Proxy;
+pub use proxy::{Hint, Proxy};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -28,9 +29,12 @@ use crate::policy::violation::Field;
 use crate::telemetry::Recorder;
 use crate::telemetry::record::CallRecord;
 use crate::timer::Timer;
-use crate::upstream::forward::{CallIds, Outgoing};
+use crate::upstream::forward::{CallIds, Interim, Outgoing};
 use crate::upstream::upload::{Progress, Upload, UploadFault};
 use crate::upstream::{Repeat, Reply, UpstreamError, WorkerPools};
+
+/// Sends the head of an interim response to the client, before the answer.
+pub type Hint<'a> = &'a (dyn Fn(&[u8]) + Send + Sync);
 
 /// The front of one worker. Its pools, its counters and its timer are touched by no other thread.
 pub struct Proxy {
@@ -47,6 +51,7 @@ struct Call<'a> {
     scope: &'a Scope,
     known: Known,
     now: Now,
+    hint: Option<Hint<'a>>,
 }
 
 impl Proxy {
@@ -86,7 +91,12 @@ impl Proxy {
 
     /// Answers a call. With `refused` the connection knows already that it must not be served, and why; its head is
     /// not looked at then.
-    pub async fn answer<B>(connection: &Connection, request: Request<B>, refused: Option<Rejection>) -> Response<Answer>
+    pub async fn answer<B>(
+        connection: &Connection,
+        request: Request<B>,
+        refused: Option<Rejection>,
+        hint: Option<Hint<'_>>,
+    ) -> Response<Answer>
     where
         B: Body<Data = Bytes, Error = UploadFault> + Send + 'static,
     {
@@ -103,7 +113,7 @@ impl Proxy {
             has_body: !body.is_end_stream(),
             trusted_peer: scope.trusted,
         };
-        let call = Call { scope: &scope, known: Known::default(), now };
+        let call = Call { scope: &scope, known: Known::default(), now, hint };
         let recorder = Arc::clone(&proxy.recorder);
         let begin = |correlation| CallRecord::begin(recorder, started, now.wall, connection.arrival(), correlation);
         let live = &scope.prepared.snapshot;
@@ -204,6 +214,15 @@ impl Call<'_> {
         let progress = upload.progress();
         let session = self.known.session.as_deref().zip(self.known.session_id);
         let session = session.map(|(session, id)| (session, session_value(head, id)));
+        // HTTP/1.0 does not know interim responses.
+        let hint = self.hint.filter(|_| head.raw().version == Version::HTTP_11);
+        let interim = |parts: &Parts| {
+            if let Some(hint) = hint
+                && let Some(bytes) = response::interim(parts, &live.names, &prepared.via)
+            {
+                hint(&bytes);
+            }
+        };
         let outgoing = Outgoing {
             head,
             passage: &passage,
@@ -216,6 +235,7 @@ impl Call<'_> {
             },
             via: if head.raw().version == Version::HTTP_2 { &prepared.via_http2 } else { &prepared.via },
             host: pool.config().host,
+            interim: Some(Interim(&interim)),
         };
         let repeat = if head.verb().is_safe() && upload.is_empty() { Repeat::Safe } else { Repeat::IfUnsent };
         let timeout = route.response_timeout.unwrap_or(pool.config().response_timeout);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::response::Parts;
 
 use super::body::Answer;
 use super::connection::Scope;
@@ -150,6 +151,27 @@ pub(super) fn clean(fields: &mut HeaderMap, names: &FieldNames) {
     for name in gone {
         fields.remove(name);
     }
+}
+
+/// The head of an interim response as the client gets it, if it gets it: `100` and `101` are about one hop, and others
+/// than these two are unknown (RFC 9110 section 15.2).
+pub(super) fn interim(parts: &Parts, names: &FieldNames, via: &HeaderValue) -> Option<Vec<u8>> {
+    let mut head = match parts.status.as_u16() {
+        102 => b"HTTP/1.1 102 Processing\r\n".to_vec(),
+        103 => b"HTTP/1.1 103 Early Hints\r\n".to_vec(),
+        _ => return None,
+    };
+    let mut fields = parts.headers.clone();
+    clean(&mut fields, names);
+    fields.append(header::VIA, via.clone());
+    for (name, value) in &fields {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    Some(head)
 }
 
 fn is_hop(name: &HeaderName) -> bool {

@@ -8,7 +8,7 @@ use http_body_util::Full;
 
 use super::{Front, Peer, Protocol, RequestBody, Transport};
 use crate::admin::Admin;
-use crate::front::{self, Answer, Connection, Proxy};
+use crate::front::{self, Answer, Connection, Hint, Proxy};
 use crate::policy::rejection::Rejection;
 
 impl Front for Proxy {
@@ -25,8 +25,9 @@ impl Front for Proxy {
         connection: Arc<Connection>,
         request: Request<RequestBody>,
         refused: Option<Rejection>,
+        hint: Option<Hint<'_>>,
     ) -> Response<Answer> {
-        Self::answer(&connection, request, refused).await
+        Self::answer(&connection, request, refused, hint).await
     }
 
     async fn tunnel(body: Answer, client: &mut dyn Transport, early: Vec<u8>) -> bool {
@@ -50,6 +51,7 @@ impl Front for AdminFront {
         connection: Arc<Admin>,
         request: Request<RequestBody>,
         refused: Option<Rejection>,
+        _: Option<Hint<'_>>,
     ) -> Response<Full<Bytes>> {
         let Some(rejection) = refused else { return connection.answer(request).await };
         let mut response = Response::new(Full::from(rejection.row().detail));

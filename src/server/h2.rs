@@ -145,7 +145,7 @@ fn call<F: Front>(
     let stream = Stream::open(streams);
     let connection = Arc::clone(connection);
     async move {
-        let response = F::answer(connection, request.map(RequestBody::stream), None).await;
+        let response = F::answer(connection, request.map(RequestBody::stream), None, None).await;
         Ok(response.map(|body| Told::new(body, stream)))
     }
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 
+use crate::front::Hint;
 use crate::policy::rejection::Rejection;
 use crate::timer::Timer;
 
@@ -59,11 +60,15 @@ pub trait Front: Send + Sync + 'static {
     /// With `refused` the connection already knows that the request must not be served: answer with that refusal. The
     /// request is a stand-in then, and nothing in it was sent by the client. The connection closes after the answer.
     ///
+    /// With `hint` the front can send the heads of interim responses (RFC 9110 section 15.2), each complete, before its
+    /// answer; not over HTTP/2.
+    ///
     /// The future is dropped if the client leaves. `Connection` fields of the answer are set by the connection.
     fn answer(
         connection: Arc<Self::Connection>,
         request: Request<RequestBody>,
         refused: Option<Rejection>,
+        hint: Option<Hint<'_>>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// Goes on after an answer of `101` over HTTP/1: from now on the connection is what the front and the client make of

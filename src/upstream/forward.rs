@@ -3,6 +3,7 @@
 
 use http::Method;
 use http::header::{self, HeaderName, HeaderValue};
+use http::response::Parts;
 
 use super::trace;
 use super::{Endpoint, HostField, Outbound};
@@ -60,6 +61,18 @@ pub struct Outgoing<'a, 'r, 's> {
     pub via: &'a HeaderValue,
     /// The `host` field.
     pub host: HostField,
+    /// Who takes interim responses.
+    pub interim: Option<Interim<'a>>,
+}
+
+/// Takes interim responses as they came, but for what concerned only their hop.
+#[derive(Clone, Copy)]
+pub struct Interim<'a>(pub &'a (dyn Fn(&Parts) + Sync));
+
+impl std::fmt::Debug for Interim<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Interim").finish_non_exhaustive()
+    }
 }
 
 impl Outbound for Outgoing<'_, '_, '_> {
@@ -69,6 +82,12 @@ impl Outbound for Outgoing<'_, '_, '_> {
 
     fn upgrade(&self) -> Option<&HeaderValue> {
         self.head.upgrade()
+    }
+
+    fn interim(&self, head: &Parts) {
+        if let Some(Interim(take)) = self.interim {
+            take(head);
+        }
     }
 
     fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {

@@ -1,6 +1,7 @@
 //! What crosses the gate, and what stays on its side, in both directions.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::harness::{CLIENT, Config, Gate, Origin, Session, eventually};
 
@@ -574,4 +575,60 @@ fn a_client_that_leaves_takes_its_upstream_call_with_it() {
     origin.await_calls(1);
     drop(raw);
     eventually("the upstream call is cancelled", || origin.open_connections() == 0);
+}
+
+#[test]
+fn early_hints_reach_the_client_early_and_its_connection_stays_in_step() {
+    let origin = Origin::answering(|seen, line| {
+        if seen.target == "/hints" {
+            line.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n");
+            line.send(
+                "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nsession-id: forged\r\nx-sg-step: 1\r\n\
+                 Connection: X-Hop\r\nX-Hop: 1\r\nUpgrade: x\r\nKeep-Alive: timeout=3\r\n\r\n",
+            );
+            thread::sleep(Duration::from_millis(800));
+        }
+        line.reply(200, &[], b"final");
+    });
+    let gate = Gate::file_less(&origin.url());
+    let session = gate.open();
+    let mut raw = gate.connect();
+    for call in [session.get("/hints"), session.post("/hints", "{}")] {
+        let begun = Instant::now();
+        raw.send(call.bytes());
+        assert_eq!(raw.next_head().expect("an interim answer").status, 102);
+        let hint = raw.next_head().expect("an interim answer");
+        assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+        assert_eq!(hint.status, 103, "{hint:?}");
+        let names: Vec<_> = hint.fields.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["link", "via"], "{hint:?}");
+        let reply = raw.reply();
+        assert_eq!((reply.status, reply.text().as_str()), (200, "final"));
+        assert!(begun.elapsed() >= Duration::from_millis(800));
+        raw.exchange(&session.get("/plain")).assert_status(200);
+    }
+    raw.assert_in_step();
+
+    // HTTP/1.0 and HTTP/2 clients get the answer alone.
+    let old = String::from_utf8(session.get("/hints").bytes()).expect("text").replacen("HTTP/1.1", "HTTP/1.0", 1);
+    let mut raw = gate.connect();
+    raw.send(old);
+    let reply = raw.reply();
+    assert_eq!((reply.status, reply.interim.len(), reply.text().as_str()), (200, 0, "final"));
+    gate.http2().exchange(&session.get("/hints")).assert_status(200);
+}
+
+#[test]
+fn interim_answers_without_end_are_a_failure() {
+    let origin = Origin::answering(|_, line| {
+        line.send("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(40));
+        line.reply(200, &[], b"final");
+    });
+    let gate = Gate::file_less(&origin.url());
+    let session = gate.open();
+    let mut raw = gate.connect();
+    let reply = raw.exchange(&session.get("/orders"));
+    assert!(reply.interim.len() <= 16 && reply.interim.iter().all(|status| *status == 103), "{reply:?}");
+    reply.assert_refused("upstream-failed");
+    raw.assert_in_step_or_closed();
 }

@@ -154,7 +154,9 @@ fn call<F: Front>(
     async move {
         let held_back = request.headers().contains_key(EXPECT);
         let request = request.map(|incoming| RequestBody::linked(incoming, &link, held_back));
-        let mut response = F::answer(connection, request, refused).await;
+        let hint = |head: &[u8]| link.hint(head);
+        let mut response = F::answer(connection, request, refused, Some(&hint)).await;
+        link.begin_answer();
         // hyper learns too late that it will close; the client should know before it sends the next request.
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (parts, body) = response.into_parts();

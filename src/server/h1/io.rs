@@ -10,7 +10,9 @@
 //!
 //! A tunnel takes `socket` and the rest of `buffer` once hyper has ended after a 101: in the phase `Open` hyper gets no byte.
 //!
-//! Hook for later: an interim response begins in `poll_flush` while the phase is not `Head`.
+//! An interim response, which hyper cannot send, begins when hyper has flushed all it had and the call is still without
+//! answer, or right before the answer. What it had was whole messages then: the last answer is out before the next head
+//! is in, so all that can precede is a `100 Continue`. Once begun, an interim response goes out before anything else.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -47,6 +49,10 @@ pub(super) struct Io<T> {
     told_end: bool,
     /// The service was called for the head that was handed out.
     called: bool,
+    /// Interim responses on their way, and how much of them has gone.
+    interim: Option<Box<(Vec<u8>, usize)>>,
+    /// hyper has flushed all that it wrote.
+    clean: bool,
 }
 
 #[derive(Debug)]
@@ -80,6 +86,8 @@ impl<T: Transport> Io<T> {
             ended: false,
             told_end: false,
             called: false,
+            interim: None,
+            clean: true,
         }
     }
 
@@ -236,6 +244,36 @@ impl<T: Transport> Io<T> {
         !self.called
     }
 
+    /// Writes the interim responses whose time has come.
+    fn poll_interim(&mut self, cx: &mut Context<'_>, before_write: bool) -> Poll<io::Result<()>> {
+        if self.interim.is_none() {
+            let heads = self.link.take_interim(before_write, self.clean);
+            if heads.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.interim = Some(Box::new((heads, 0)));
+        }
+        if let Some(interim) = &mut self.interim {
+            let (heads, gone) = &mut **interim;
+            while let Some(rest @ [_, ..]) = heads.get(*gone..) {
+                match ready!(Pin::new(&mut self.socket).poll_write(cx, rest))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    count => *gone += count,
+                }
+            }
+        }
+        self.interim = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The same, before hyper writes.
+    fn poll_precede(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let preceded = self.poll_interim(cx, true);
+        ready!(self.note(preceded))?;
+        self.clean = false;
+        Poll::Ready(Ok(()))
+    }
+
     /// Notes that the client does not take what we have for it.
     fn note<R>(&self, result: Poll<R>) -> Poll<R> {
         if result.is_pending() {
@@ -281,6 +319,7 @@ impl<T: Transport> Write for Io<T> {
         if self.is_automatic() {
             return Poll::Ready(Ok(bytes.len()));
         }
+        ready!(self.poll_precede(cx))?;
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.note(written)
     }
@@ -293,6 +332,7 @@ impl<T: Transport> Write for Io<T> {
         if self.is_automatic() {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
+        ready!(self.poll_precede(cx))?;
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
         self.note(written)
     }
@@ -303,6 +343,10 @@ impl<T: Transport> Write for Io<T> {
 
     /// hyper flushes when all it had is written, which is when a call can be closed.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It does so only when it has nothing left.
+        self.clean = true;
+        let hinted = self.poll_interim(cx, false);
+        ready!(self.note(hinted))?;
         let flushed = Pin::new(&mut self.socket).poll_flush(cx);
         ready!(self.note(flushed))?;
         let this = &mut *self;

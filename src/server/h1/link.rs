@@ -5,6 +5,7 @@
 //! lock and not a cell because the parts must be `Send`.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use http_body::Body;
@@ -52,6 +53,8 @@ pub(in crate::server) struct View {
 pub(in crate::server) struct Link {
     state: Mutex<State>,
     drain: Drain,
+    /// Whether `interim` holds something: few calls have any, and the others should not pay for a look.
+    hinted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +70,10 @@ struct State {
     order: Option<Rejection>,
     closing: bool,
     left: Option<Left>,
+    /// Heads of interim responses that wait to be written.
+    interim: Vec<u8>,
+    /// The answer follows them already.
+    answering: bool,
     /// What comes after the `101` that hyper was given.
     tunnel: Option<Tunnel>,
     /// The task of the connection.
@@ -86,6 +93,9 @@ impl std::fmt::Debug for Tunnel {
     }
 }
 
+/// Bytes of interim responses that may wait. They are hints: what is too much is left out.
+const INTERIM_BYTES: usize = 16 * 1024;
+
 /// A request body that nobody wants.
 #[derive(Debug)]
 struct Left {
@@ -104,7 +114,7 @@ pub(in crate::server) enum Discard {
 // For the driver.
 impl Link {
     pub(in crate::server) fn new(drain: Drain) -> Self {
-        Self { state: Mutex::default(), drain }
+        Self { state: Mutex::default(), drain, hinted: AtomicBool::default() }
     }
 
     /// Forgets what the last poll of hyper waited for, before the next one.
@@ -173,7 +183,26 @@ impl Link {
         let mut state = self.state.lock();
         state.called = true;
         state.view.calls += 1;
+        state.answering = false;
+        state.interim.clear();
+        self.hinted.store(false, Ordering::Relaxed);
         (state.view.calls, state.refused.take())
+    }
+
+    /// Has the head of an interim response written before the answer.
+    pub(in crate::server) fn hint(&self, head: &[u8]) {
+        let mut state = self.state.lock();
+        if state.interim.len() + head.len() <= INTERIM_BYTES {
+            state.interim.extend_from_slice(head);
+            self.hinted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that hyper is about to have the answer: what has waited until it begins to go out comes too late.
+    pub(in crate::server) fn begin_answer(&self) {
+        if self.hinted.load(Ordering::Relaxed) {
+            self.state.lock().answering = true;
+        }
     }
 
     /// Notes that hyper has the whole answer.
@@ -213,6 +242,25 @@ impl Link {
 impl Link {
     pub(super) fn was_called(&self) -> bool {
         self.state.lock().called
+    }
+
+    /// Takes the interim responses that wait, if they may go out now. `before_write` says that hyper is about to write,
+    /// `clean` that all it wrote before was whole messages.
+    pub(super) fn take_interim(&self, before_write: bool, clean: bool) -> Vec<u8> {
+        if !self.hinted.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut state = self.state.lock();
+        if clean && (before_write || !state.answering) {
+            self.hinted.store(false, Ordering::Relaxed);
+            return std::mem::take(&mut state.interim);
+        }
+        // hyper is in the middle of its `100 Continue`, and the answer is behind that: too late.
+        if state.answering {
+            self.hinted.store(false, Ordering::Relaxed);
+            state.interim.clear();
+        }
+        Vec::new()
     }
 
     pub(super) fn take_order(&self) -> Option<Rejection> {

@@ -334,3 +334,40 @@ async fn any_pipeline_is_answered_in_order_however_it_arrives() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn interim_responses_go_out_whole_and_before_their_answer() {
+    let server = Server::start();
+    let mut client = server.connect().await;
+    let post = "POST /hint/b HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let get = "GET /hint/a HTTP/1.1\r\nhost: a\r\n\r\n";
+    for _ in 0..20 {
+        client.send(format!("{get}{get}{post}hello{GET}{get}")).await;
+        for (answer, hints) in [("GET /hint/a ", 2), ("GET /hint/a ", 2), ("POST /hint/b hello", 2), ("GET /a ", 0)] {
+            let mut seen = 0;
+            loop {
+                let next = client.answer().await;
+                match next.status {
+                    100 => {}
+                    103 => seen += 1,
+                    200 => {
+                        assert_eq!((next.body.as_str(), seen), (answer, hints));
+                        break;
+                    }
+                    status => panic!("{status}"),
+                }
+            }
+        }
+        while client.answer().await.status != 200 {}
+    }
+    client.send(post).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&100) {
+        seen.push(client.answer().await.status);
+    }
+    client.send("hello").await;
+    while seen.last() != Some(&200) {
+        seen.push(client.answer().await.status);
+    }
+    assert_eq!(seen, [103, 100, 103, 200]);
+}

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use crate::front::Hint;
 use crate::policy::rejection::Rejection;
 use crate::server::listener::{self, ConnectionStats};
 use crate::server::tls::Certificate;
@@ -24,7 +25,7 @@ use crate::upstream::upload::UploadFault;
 
 /// Answers with what it was given. The path says how:
 /// `/unread` ignores the body, `/wait` answers when told to, `/large` sends megabytes, `/broken` sends half an answer,
-/// `/panic` does, anything else echoes.
+/// `/hint` sends interim responses before, `/panic` does, anything else echoes.
 #[derive(Debug)]
 pub(in crate::server) struct Echo {
     /// One line per call.
@@ -70,6 +71,7 @@ impl Front for Echo {
         connection: Arc<Connection>,
         request: Request<RequestBody>,
         refused: Option<Rejection>,
+        hint: Option<Hint<'_>>,
     ) -> Response<Body> {
         let echo = &connection.echo;
         if let Some(rejection) = refused {
@@ -80,6 +82,11 @@ impl Front for Echo {
         echo.begun.add_permits(1);
         let (head, body) = request.into_parts();
         echo.calls.lock().push(format!("{} {}", head.method, head.uri));
+        let hint = hint.filter(|_| head.uri.path().starts_with("/hint"));
+        if let Some(hint) = hint {
+            hint(b"HTTP/1.1 103 Early Hints\r\nhint: 1\r\n\r\n");
+            tokio::task::yield_now().await;
+        }
         let response = match head.uri.path() {
             "/unread" => full(403, "unread".to_owned()),
             "/wait" => {
@@ -118,6 +125,9 @@ impl Front for Echo {
                 }
             },
         };
+        if let Some(hint) = hint {
+            hint(format!("HTTP/1.1 103 Early Hints\r\nhint: {}\r\n\r\n", "2".repeat(5000)).as_bytes());
+        }
         begun.1 = true;
         response
     }

@@ -102,6 +102,7 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
             session,
         },
         via: &HeaderValue::from_static("1.1 gate"),
+        interim: None,
         host: setting.host,
     };
     let endpoint = Endpoint { host: "o".into(), port: 1, authority: HeaderValue::from_static("o:1") };

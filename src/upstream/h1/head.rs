@@ -94,7 +94,7 @@ impl HeadReader {
             if self.interim > INTERIM_MAX {
                 return Err(UpstreamError::Malformed("too many interim responses"));
             }
-            return Ok(Read::Interim(parts(status, version, fields.map)));
+            return Ok(Read::Interim(fields.into_interim(status, version)));
         }
         Ok(Read::Final(fields.into_head(status, version, to_head)?))
     }
@@ -190,6 +190,14 @@ impl Fields {
             .map_err(|_| UpstreamError::Malformed("a field value"))?;
         self.map.append(name, value);
         Ok(())
+    }
+
+    /// The head of an interim response, without what `connection` names.
+    fn into_interim(mut self, status: StatusCode, version: Version) -> Parts {
+        for name in &self.nominated {
+            self.map.remove(name);
+        }
+        parts(status, version, self.map)
     }
 
     /// The head of a `101`, if it is for what was asked (RFC 9110 sections 7.8 and 15.2.2).
