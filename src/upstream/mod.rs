@@ -7,6 +7,7 @@
 //! connections and where [`ReplyBody`] reads from them.
 
 mod client;
+mod dial;
 mod error;
 pub mod forward;
 mod h1;

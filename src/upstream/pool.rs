@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 
+use super::dial::dial;
 use super::h1::Wire;
 use super::{Endpoint, PoolConfig, UpstreamError};
 
@@ -67,17 +67,7 @@ impl EndpointPool {
 
     /// A new connection.
     pub(super) async fn connect(&self, config: &PoolConfig) -> Result<Checkout, UpstreamError> {
-        let endpoint = || format!("{}:{}", self.endpoint.host, self.endpoint.port);
-        let connecting = TcpStream::connect((&*self.endpoint.host, self.endpoint.port));
-        let socket = match tokio::time::timeout(config.connect_timeout, connecting).await {
-            Err(_) => return Err(UpstreamError::ConnectTimeout { endpoint: endpoint() }),
-            Ok(Err(source)) if is_exhausted(&source) => {
-                return Err(UpstreamError::Exhausted { endpoint: endpoint(), source });
-            }
-            Ok(Err(source)) => return Err(UpstreamError::Connect { endpoint: endpoint(), source }),
-            Ok(Ok(socket)) => socket,
-        };
-        socket.set_nodelay(true).map_err(|source| UpstreamError::Connect { endpoint: endpoint(), source })?;
+        let socket = dial(&self.endpoint, config.connect_timeout).await?;
         Ok(Checkout { wire: Box::new(Wire::new(socket)), reused: false })
     }
 
@@ -105,13 +95,6 @@ impl EndpointPool {
     pub(super) fn idle(&self) -> usize {
         self.idle.lock().len()
     }
-}
-
-/// Local exhaustion: no descriptors, no ports, no memory.
-fn is_exhausted(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory};
-    matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory)
-        || matches!(error.raw_os_error(), Some(23 | 24 | 105))
 }
 
 /// The right to give a connection back, for the body that reads from it.
