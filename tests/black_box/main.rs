@@ -14,6 +14,7 @@ mod limits;
 mod logs;
 mod opening;
 mod random;
+mod real_origins;
 mod routing;
 mod scopes;
 mod sessions;

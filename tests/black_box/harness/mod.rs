@@ -7,6 +7,7 @@ mod http2;
 mod origin;
 mod raw;
 mod refusal;
+mod servers;
 mod tls;
 mod tokens;
 
@@ -17,9 +18,10 @@ pub use config::Config;
 pub use frames::Frames;
 pub use gate::{Finished, Gate, Session, Setup, binary, finish};
 pub use http2::Http2;
-pub use origin::{Line, Origin, dead_address};
+pub use origin::{Line, Origin, Seen, dead_address};
 pub use raw::{Call, Raw, Reply};
 pub use refusal::violations;
+pub use servers::Server;
 pub use tls::Certificate;
 pub use tokens::{CLIENT, OTHER_CLIENT, SECRET, claims, now, sign, sign_with, token, token_with};
 
