@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod demo;
 mod deploy;
+mod faults;
 mod forwarding;
 mod harness;
 mod headers;
