@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
+use super::batch::Batched;
 use super::body::RequestBody;
 use super::socket::Transport;
 use super::stall::{self, Told};
@@ -68,7 +69,8 @@ pub(super) async fn serve<F: Front, T: Transport>(
     let limits = &worker.limits;
     let streams = Arc::new(Streams::default());
     let service = service_fn(|request| call::<F>(request, &connection, &streams));
-    let mut http = pin!(builder(worker.as_ref()).serve_connection(TokioIo::new(socket), service));
+    let socket = Batched::new(socket);
+    let mut http = pin!(builder(worker.as_ref()).serve_connection(TokioIo::new(socket.clone()), service));
     let mut begun = pin!(worker.drain.begun());
     let mut deadline = worker.timer.deadline();
     // Before the first call the head's time-out counts, as it does for HTTP/1.
@@ -78,7 +80,9 @@ pub(super) async fn serve<F: Front, T: Transport>(
     let mut closing = false;
     poll_fn(|cx| {
         loop {
-            if http.as_mut().poll(cx).is_ready() {
+            let ended = http.as_mut().poll(cx).is_ready();
+            let sent = socket.poll_send(cx);
+            if ended || matches!(sent, Poll::Ready(Err(_))) {
                 return Poll::Ready(());
             }
             if !closing && begun.as_mut().poll(cx).is_ready() {

@@ -21,6 +21,7 @@ use crate::policy::rejection::Rejection;
 use crate::timer::Timer;
 
 mod answer;
+mod batch;
 mod body;
 mod connection;
 mod drain;
