@@ -85,6 +85,8 @@ pub(in crate::server) fn serve<F: Front, T: Transport>(
                     break;
                 }
                 Stop::Ended | Stop::Rejected(_) if io.has_ended() => return,
+                // The client asked for the end, and nothing of it is unread (RFC 9112 section 9.6).
+                Stop::Ended if io.is_idle() && !link.is_closing() => return,
                 Stop::Ended | Stop::Rejected(_) | Stop::Idle => break,
                 Stop::Sleep => {
                     let until = watch.idle_since() + worker.limits.idle_timeout;
