@@ -92,7 +92,7 @@ impl Proxy {
     /// Answers a call. With `refused` the connection knows already that it must not be served, and why; its head is
     /// not looked at then.
     pub async fn answer<B>(
-        connection: &Connection,
+        connection: Arc<Connection>,
         request: Request<B>,
         refused: Option<Rejection>,
         hint: Option<Hint<'_>>,

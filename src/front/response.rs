@@ -73,7 +73,9 @@ pub(super) fn refuse(
     let template = &prepared.problems[rejection.index()];
     record.rejection = Some(rejection);
     record.status = template.status.as_u16();
-    record.admitted.get_or_insert(record.elapsed());
+    if record.admitted.is_none() {
+        record.admitted = Some(record.elapsed());
+    }
     let session = known.session.as_deref();
     let body = template.render(&Details {
         rejection,

@@ -75,11 +75,11 @@ pub fn bearer(value: &[u8]) -> Result<&str, Fault> {
         return Err(Fault::Missing);
     }
     let token = rest.trim_ascii_start();
-    if token.contains(&b',') {
-        return Err(Fault::Repeated);
-    }
     let body = token.len() - token.iter().rev().take_while(|byte| **byte == b'=').count();
     let plain = are_token_bytes(&token[..body]);
+    if !plain && token.contains(&b',') {
+        return Err(Fault::Repeated);
+    }
     if body == 0
         || token.len() > TOKEN_MAX
         || !plain

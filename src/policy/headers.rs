@@ -167,9 +167,13 @@ impl HeaderRules {
         note(Field::IdempotencyKey, fault, Severity::Enforce);
 
         note(Field::Correlation, self.correlation(head, create), self.severity(Field::Correlation));
-        if !create {
-            note(Field::ContentType, self.content_type(head), self.severity(Field::ContentType));
-            note(Field::Accept, self.accept(head), self.severity(Field::Accept));
+        let media: [(Field, fn(&Self, &Head<'_>) -> Option<Fault>); 2] =
+            [(Field::ContentType, Self::content_type), (Field::Accept, Self::accept)];
+        for (field, check) in media {
+            let severity = self.severity(field);
+            if !create && severity != Severity::Off {
+                note(field, check(self, head), severity);
+            }
         }
 
         match (token, client) {

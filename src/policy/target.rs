@@ -15,7 +15,14 @@ pub const SESSION_PATH: &str = "/session";
 /// with parameters (`..;x`), `%2F`, `%5C`, `%00`, a raw backslash, a broken escape, and a path that is `/session` only
 /// after decoding.
 pub fn canonical(path: &str) -> Result<Cow<'_, str>, Rejection> {
-    if !path.starts_with('/') || path.contains('\\') {
+    if !path.starts_with('/') {
+        return Err(Rejection::TargetMalformed);
+    }
+    // Most paths have nothing to look into.
+    if memchr::memchr3(b'\\', b'%', b'.', path.as_bytes()).is_none() {
+        return Ok(Cow::Borrowed(path));
+    }
+    if path.contains('\\') {
         return Err(Rejection::TargetMalformed);
     }
     let read = if path.contains('%') { Cow::Owned(decoded(path)?) } else { Cow::Borrowed(path) };

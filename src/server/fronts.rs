@@ -1,5 +1,6 @@
 //! The fronts that connections are served by: calls and the operator.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,13 +22,14 @@ impl Front for Proxy {
         Arc::new(Self::connect(self, peer))
     }
 
-    async fn answer(
+    // Not an `async fn`: it would be one more future around that of the call, and the request would move once more.
+    fn answer(
         connection: Arc<Connection>,
         request: Request<RequestBody>,
         refused: Option<Rejection>,
         hint: Option<Hint<'_>>,
-    ) -> Response<Answer> {
-        Self::answer(&connection, request, refused, hint).await
+    ) -> impl Future<Output = Response<Answer>> + Send {
+        Self::answer(connection, request, refused, hint)
     }
 
     async fn tunnel(body: Answer, client: &mut dyn Transport, early: Vec<u8>) -> bool {

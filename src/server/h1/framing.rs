@@ -17,6 +17,9 @@ use crate::policy::rejection::Rejection;
 /// Longest method that is passed on; the registered ones have at most 17 bytes.
 const METHOD_BYTES: usize = 32;
 
+/// How a request line ends.
+const VERSION: &[u8] = b"HTTP/1.1\r\n";
+
 /// Empty lines that may precede a request (RFC 9112 section 2.2 asks for at least one).
 const EMPTY_LINES: u8 = 2;
 
@@ -124,6 +127,16 @@ pub(super) const fn is_forbidden(byte: u8) -> bool {
     (byte < b' ' && byte != b'\t') || byte == 0x7f
 }
 
+/// Whether some byte must not be in a field value.
+fn has_forbidden(value: &[u8]) -> bool {
+    // Without an early exit the compiler checks a block at a time. The last block overlaps the one before it.
+    const BLOCK: usize = 16;
+    let any = |bytes: &[u8]| bytes.iter().fold(false, |found, &byte| found | is_forbidden(byte));
+    let (blocks, short) = value.as_chunks::<BLOCK>();
+    let found = blocks.iter().fold(false, |found, block| found | any(block));
+    found | value.last_chunk::<BLOCK>().map_or_else(|| any(short), |last| any(last))
+}
+
 impl HeadScanner {
     /// A scanner at the start of a head.
     #[must_use]
@@ -167,48 +180,69 @@ impl HeadScanner {
 
     /// Reads on in the request line (RFC 9112 section 3); `true` when it is complete.
     fn request_line(&mut self, bytes: &[u8]) -> Result<bool, Rejection> {
-        for (at, &byte) in bytes.iter().enumerate().skip(self.scanned) {
-            if at >= self.limits.head_bytes {
-                return Err(Rejection::HeadTooLarge);
-            }
+        let seen = bytes.get(..self.limits.head_bytes).unwrap_or(bytes);
+        // Each round reads one part, to the first byte that is not of it.
+        while let Some(rest @ [byte, ..]) = seen.get(self.scanned..) {
+            let run = |class| rest.iter().position(|byte| CLASS[usize::from(*byte)] & class == 0);
             match self.part {
-                Part::Start | Part::Method => match byte {
-                    b' ' if at > 0 => self.part = Part::Target(at + 1),
-                    _ if !is_token(byte) => return Err(Rejection::RequestMalformed),
-                    _ if at < METHOD_BYTES => {}
-                    _ => return Err(Rejection::MethodNotImplemented),
-                },
+                Part::Start | Part::Method => {
+                    let end = run(TOKEN).map_or(seen.len(), |run| self.scanned + run);
+                    if end > METHOD_BYTES {
+                        return Err(Rejection::MethodNotImplemented);
+                    }
+                    self.scanned = end;
+                    if self.ends_part(seen, 0)? {
+                        self.part = Part::Target(self.scanned);
+                    }
+                }
                 Part::Target(from) => {
-                    if CLASS[usize::from(byte)] & TARGET != 0 {
-                        if at - from >= self.limits.uri_bytes {
-                            return Err(Rejection::UriTooLong);
-                        }
-                    } else if byte == b' ' && at > from {
+                    let end = run(TARGET).map_or(seen.len(), |run| self.scanned + run);
+                    if end - from > self.limits.uri_bytes {
+                        return Err(Rejection::UriTooLong);
+                    }
+                    self.scanned = end;
+                    if self.ends_part(seen, from)? {
                         self.part = Part::Version;
-                        self.line = at + 1;
-                    } else {
-                        return Err(Rejection::RequestMalformed);
+                        self.line = self.scanned;
                     }
                 }
                 Part::Version => {
-                    let place = at - self.line;
-                    self.old_version |= place == 7 && byte == b'0';
-                    match b"HTTP/1.1\r\n".get(place) {
-                        Some(b'\n') if byte == b'\n' => {
+                    // Usually it is there at once.
+                    if rest.starts_with(VERSION) && self.scanned == self.line {
+                        self.scanned += VERSION.len();
+                        self.part = Part::Fields;
+                        self.line = self.scanned;
+                        return Ok(true);
+                    }
+                    let place = self.scanned - self.line;
+                    self.scanned += 1;
+                    match VERSION.get(place) {
+                        Some(b'\n') if *byte == b'\n' => {
                             self.part = Part::Fields;
-                            self.scanned = at + 1;
-                            self.line = at + 1;
+                            self.line = self.scanned;
                             return Ok(true);
                         }
-                        Some(&wanted) if byte == wanted || (place == 7 && byte == b'0') => {}
+                        Some(wanted) if byte == wanted => {}
+                        _ if place == 7 && *byte == b'0' => self.old_version = true,
                         _ => return Err(Rejection::RequestMalformed),
                     }
                 }
                 Part::Fields => return Ok(true),
             }
         }
-        self.scanned = bytes.len();
-        Ok(false)
+        if bytes.len() > seen.len() { Err(Rejection::HeadTooLarge) } else { Ok(false) }
+    }
+
+    /// Whether the part that began at `from` ends here, with the space that must follow it. Takes the space.
+    fn ends_part(&mut self, seen: &[u8], from: usize) -> Result<bool, Rejection> {
+        match seen.get(self.scanned) {
+            None => Ok(false),
+            Some(b' ') if self.scanned > from => {
+                self.scanned += 1;
+                Ok(true)
+            }
+            Some(_) => Err(Rejection::RequestMalformed),
+        }
     }
 
     /// Reads on in the field lines (RFC 9112 section 5).
@@ -248,9 +282,7 @@ impl HeadScanner {
         let name = line.iter().position(|&byte| !is_token(byte)).ok_or(Rejection::RequestMalformed)?;
         let (name, value) = line.split_at(name);
         let [b':', value @ ..] = value else { return Err(Rejection::RequestMalformed) };
-        // Without an early exit the compiler checks many bytes at a time.
-        let forbidden = value.iter().fold(false, |found, &byte| found | is_forbidden(byte));
-        if name.is_empty() || forbidden {
+        if name.is_empty() || has_forbidden(value) {
             return Err(Rejection::RequestMalformed);
         }
         match name.len() {
