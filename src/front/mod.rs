@@ -2,12 +2,15 @@
 
 mod body;
 mod connection;
+mod grpc;
 mod problem;
 pub mod proxy;
 mod response;
 mod session;
+mod switch;
 mod trailers;
 mod tunnel;
+mod watch;
 mod websocket;
 
 pub use body::{Answer, AnswerError};

@@ -82,6 +82,7 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
         uri: request.uri(),
         version: request.version(),
         headers: request.headers(),
+        protocol: None,
         has_body: false,
         trusted_peer: setting.trusted,
     };
