@@ -3,6 +3,7 @@
 mod body;
 mod connection;
 mod grpc;
+mod panic;
 mod problem;
 pub mod proxy;
 mod response;

@@ -1,6 +1,7 @@
 //! The reverse proxy: HTTP in, HTTP out.
 
 use std::future::{Future, poll_fn};
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,12 +16,13 @@ use parking_lot::Mutex;
 
 use super::body::Answer;
 use super::connection::{Connection, Peer, Prepared, Scope};
+use super::panic::Panicked;
 use super::response::Dialect;
 use super::switch::Switch;
 use super::trailers::Filtered;
 use super::watch::Vigil;
 use super::websocket::Key;
-use super::{problem, response, session, switch};
+use super::{panic, problem, response, session, switch};
 use crate::config::{Live, Snapshot};
 use crate::gate::{Admission, Gate, Known};
 use crate::policy::call::Passage;
@@ -128,8 +130,10 @@ impl Proxy {
             None | Some(_) => Dialect::Http,
         };
         let call = Call { scope: &scope, known: Known::default(), now, hint, dialect };
-        let recorder = Arc::clone(&proxy.recorder);
-        let begin = |correlation| CallRecord::begin(recorder, started, now.wall, connection.arrival(), correlation);
+        let begin = |correlation| {
+            let recorder = Arc::clone(&proxy.recorder);
+            CallRecord::begin(recorder, started, now.wall, connection.arrival(), correlation)
+        };
         let live = &scope.prepared.snapshot;
         let head = match refused {
             Some(rejection) => Err(rejection),
@@ -142,7 +146,15 @@ impl Proxy {
                 let head = head.with_body_length(body.size_hint().exact());
                 let mut record = begin(correlation(&head));
                 record.verb = Some(head.verb());
-                call.serve(proxy, &head, body, record).await
+                let request_id = record.request_id.clone();
+                let answered = panic::catch(call.serve(proxy, &head, body, record), &request_id).await;
+                answered.unwrap_or_else(|Panicked| {
+                    let mut record = begin(correlation(&head));
+                    record.verb = Some(head.verb());
+                    record.request_id = request_id;
+                    let call = Call { scope: &scope, known: Known::default(), now, hint: None, dialect };
+                    call.refuse(Rejection::Internal, record)
+                })
             }
             Err(rejection) => {
                 let sent = refused.is_none().then(|| parts.headers.get(live.names.name(Field::Correlation))).flatten();

@@ -1,9 +1,9 @@
 //! What every answer carries, ours and the upstream's, and what never leaves with one.
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
+use http::{Response, StatusCode};
 
 use super::body::Answer;
 use super::connection::{Prepared, Scope};

@@ -36,7 +36,8 @@ impl GrpcStatus {
 #[must_use]
 pub fn is_grpc(content_type: &[u8]) -> bool {
     const TYPE: &[u8] = b"application/grpc";
-    let (Some(start), rest) = (content_type.get(..TYPE.len()), content_type.get(TYPE.len()..).unwrap_or_default()) else {
+    let (Some(start), rest) = (content_type.get(..TYPE.len()), content_type.get(TYPE.len()..).unwrap_or_default())
+    else {
         return false;
     };
     start.eq_ignore_ascii_case(TYPE) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))

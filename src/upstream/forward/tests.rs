@@ -89,6 +89,7 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
     let head = Head::parse(raw, &names, "gate").unwrap();
     let session = head.seen(Field::SessionId).value.map(|_| HeaderValue::from_static("canonical"));
     let outgoing = Outgoing {
+        websocket_key: None,
         head: &head,
         passage: &passage(&routes, &head),
         names: &names,
