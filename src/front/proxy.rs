@@ -215,7 +215,7 @@ impl Call<'_> {
     }
 
     async fn forward<B>(
-        self,
+        mut self,
         proxy: &Proxy,
         head: &Head<'_>,
         passage: Passage<'_>,
@@ -280,6 +280,7 @@ impl Call<'_> {
                     Ok(sent) => sent,
                     Err(rejection) => {
                         record.bytes_in = upload.bytes();
+                        self.now = proxy.gate.clock().now();
                         return self.refuse(rejection, record);
                     }
                 }

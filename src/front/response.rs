@@ -92,7 +92,8 @@ pub(super) fn refuse(
     record.rejection = Some(rejection);
     record.status = template.status.as_u16();
     record.admitted.get_or_insert(record.elapsed());
-    let session = known.session.as_deref();
+    // A token that is no good any more proves no owner.
+    let session = known.session.as_deref().filter(|_| !matches!(rejection, Rejection::TokenInvalid(_)));
     let mut fields = HeaderMap::with_capacity(16);
     let (status, body) = match dialect {
         Dialect::Http => {

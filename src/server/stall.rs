@@ -30,7 +30,7 @@ thread_local! {
 
 thread_local! {
     /// What resets the stream whose task is spawned next. hyper spawns the one that writes to a tunnel in the poll in which
-    /// it gets the answer that opens it.
+    /// it gets the answer that opens it. If the client has left by then, another task takes what nobody will cancel.
     static RESET: Cell<Option<CancellationToken>> = const { Cell::new(None) };
 }
 
