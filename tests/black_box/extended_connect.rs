@@ -1,5 +1,6 @@
 //! WebSocket and other protocols over HTTP/2: extended CONNECT (RFC 8441).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -306,6 +308,60 @@ fn no_tunnel_is_opened_without_the_full_proof_on_a_route_that_takes_get() {
         assert!(status == 405 && problem.contains("method-not-allowed"), "{status} {problem}");
     });
     origin.assert_untouched();
+}
+
+#[test]
+fn a_drain_waits_for_tunnels_until_its_deadline() {
+    let origin = feeding(|line| {
+        let bytes = line.read_raw(10);
+        line.send(bytes);
+        line.hang();
+    });
+    let config = Config::new(&origin.url()).lenient().section("server", "drain = { deadline = \"2s\" }");
+    let mut gate = Gate::configured(&config);
+    let session = gate.open();
+    runtime().block_on(async {
+        let mut sender = connect(&gate).await;
+        let mut stream = tunnel(&mut sender, &session.get("/feed"), "feed").await;
+        gate.signal(Signal::TERM);
+        eventually("it drains", || std::net::TcpStream::connect(gate.address()).is_err());
+        stream.write_all(b"still here").await.expect("sent");
+        let mut read = [0; 10];
+        stream.read_exact(&mut read).await.expect("an echo");
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok() && rest.is_empty(), "{rest:?}");
+    });
+    assert_eq!(gate.exit_code(), Some(0));
+    let log = gate.access_log(2);
+    assert_eq!((&log[1]["status"], &log[1]["ended_by"]), (&json!(200), &json!("gate")), "{}", log[1]);
+}
+
+#[test]
+fn a_client_that_reads_nothing_stops_its_upstream() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    let origin = feeding(move |line| {
+        line.stop_waiting_after(Duration::from_secs(1));
+        while line.try_send(&[b'x'; 64 * 1024]).is_ok() {
+            counted.fetch_add(64 * 1024, Ordering::Relaxed);
+        }
+        line.close();
+    });
+    let gate = Gate::file_less(&origin.url());
+    let session = gate.open();
+    runtime().block_on(async {
+        let mut sender = connect(&gate).await;
+        let _stream = tunnel(&mut sender, &session.get("/feed"), "feed").await;
+        let given_up = async {
+            while origin.open_connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, given_up).await.expect("the origin gives up");
+    });
+    let sent = sent.load(Ordering::Relaxed);
+    assert!(sent < 64 << 20, "{sent} bytes were taken for a client that reads none");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod headers;
 mod http2_tls;
 mod limits;
 mod logs;
+mod memory;
 mod opening;
 mod random;
 mod real_origins;
