@@ -61,10 +61,8 @@ fn every_code_is_documented_with_its_status_of_grpc() {
     let text = read("docs/errors.md");
     let section = section(&text, "## gRPC").expect("a section on gRPC");
     for row in TABLE {
-        let lines: Vec<_> = section
-            .lines()
-            .filter(|line| line.starts_with('|') && line.contains(&format!("`{}`", row.code)))
-            .collect();
+        let lines: Vec<_> =
+            section.lines().filter(|line| line.starts_with('|') && line.contains(&format!("`{}`", row.code))).collect();
         let [line] = lines[..] else { panic!("{} is there {} times", row.code, lines.len()) };
         assert!(line.starts_with(&format!("| {} `", row.grpc.number())), "{} is not {:?}", row.code, row.grpc);
     }
