@@ -1,7 +1,6 @@
 //! The reverse proxy: HTTP in, HTTP out.
 
 use std::future::{Future, poll_fn};
-
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -124,10 +123,10 @@ impl Proxy {
             has_body: !body.is_end_stream(),
             trusted_peer: scope.trusted,
         };
-        let dialect = match protocol {
-            None if connection.peer.http2 => response::dialect(&parts.headers),
-            // To an extended CONNECT a 200 says that there is a tunnel.
-            None | Some(_) => Dialect::Http,
+        // To a CONNECT a 200 says that there is a tunnel.
+        let dialect = match connection.peer.http2 && parts.method != Method::CONNECT {
+            true => response::dialect(&parts.headers),
+            false => Dialect::Http,
         };
         let call = Call { scope: &scope, known: Known::default(), now, hint, dialect };
         let begin = |correlation| {
@@ -149,7 +148,8 @@ impl Proxy {
                 let request_id = record.request_id.clone();
                 let answered = panic::catch(call.serve(proxy, &head, body, record), &request_id).await;
                 answered.unwrap_or_else(|Panicked| {
-                    let mut record = begin(correlation(&head));
+                    let correlation = correlation(&head).unwrap_or_else(|| request_id.clone());
+                    let mut record = begin(Some(correlation));
                     record.verb = Some(head.verb());
                     record.request_id = request_id;
                     let call = Call { scope: &scope, known: Known::default(), now, hint: None, dialect };

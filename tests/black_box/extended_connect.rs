@@ -303,9 +303,12 @@ fn no_tunnel_is_opened_without_the_full_proof_on_a_route_that_takes_get() {
             let (answered, problem) = text(ask(&mut sender, call, protocol).await).await;
             assert!(answered == *status && problem.contains(&format!("\"{code}\"")), "{call:?} {answered} {problem}");
         }
-        let plain = Request::connect("shop.test:443").body(Empty::new()).expect("a request");
-        let (status, problem) = text(sender.send_request(plain).await.expect("an answer")).await;
-        assert!(status == 405 && problem.contains("method-not-allowed"), "{status} {problem}");
+        for media_type in ["application/json", "application/grpc"] {
+            let plain = Request::connect("shop.test:443").header("content-type", media_type).body(Empty::new());
+            let answer = sender.send_request(plain.expect("a request")).await.expect("an answer");
+            let (status, problem) = text(answer).await;
+            assert!(status == 405 && problem.contains("method-not-allowed"), "{status} {problem}");
+        }
     });
     origin.assert_untouched();
 }
