@@ -21,6 +21,7 @@ fn admit(gate: &Gate, live: &Snapshot, memo: &TokenMemo, request: &Request<()>) 
         uri: request.uri(),
         version: request.version(),
         headers: request.headers(),
+        protocol: None,
         has_body: false,
         trusted_peer: false,
     };

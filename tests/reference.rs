@@ -57,6 +57,18 @@ fn every_code_has_cause_remedy_and_retry() {
 }
 
 #[test]
+fn every_code_is_documented_with_its_status_of_grpc() {
+    let text = read("docs/errors.md");
+    let section = section(&text, "## gRPC").expect("a section on gRPC");
+    for row in TABLE {
+        let lines: Vec<_> =
+            section.lines().filter(|line| line.starts_with('|') && line.contains(&format!("`{}`", row.code))).collect();
+        let [line] = lines[..] else { panic!("{} is there {} times", row.code, lines.len()) };
+        assert!(line.starts_with(&format!("| {} `", row.grpc.number())), "{} is not {:?}", row.code, row.grpc);
+    }
+}
+
+#[test]
 fn the_client_guide_names_only_codes_that_exist() {
     let text = read("docs/client-guide.md");
     let (_, table) = text.split_once("| code | do |").expect("the table of codes");

@@ -4,26 +4,19 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::Prepared;
-use super::response;
+use super::response::{self, Dialect};
 use super::tunnel::{self, Tunnel};
-use crate::gate::Gate;
-use crate::policy::claims::Caller;
-use crate::policy::session::{Ended, Session, Standing};
+use super::watch::{self, LOOK, Watch};
+use crate::policy::rejection::Rejection;
 use crate::telemetry::record::{CallRecord, EndedBy};
-use crate::timer::Deadline;
 use crate::upstream::upload::Progress;
 use crate::upstream::{ReplyBody, UpstreamError};
-
-/// How often a stream that pauses looks whether its token or session has ended, and how old one that never pauses is when
-/// it begins to look at every part.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// An answer that breaks off; the client must not take what it got for the whole.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +24,19 @@ pub enum AnswerError {
     /// The upstream's answer broke off.
     #[error("the upstream broke its answer off")]
     Upstream(#[source] UpstreamError),
-    /// The token or the session ended under a long-lived stream.
+    /// The token or the session ended under a long-lived stream. A new call would be refused with this.
     #[error("the token or the session of this stream has ended")]
-    Ended,
+    Ended(Rejection),
+}
+
+impl AnswerError {
+    /// What the client would have been told instead of an answer.
+    const fn rejection(&self) -> Rejection {
+        match self {
+            Self::Upstream(error) => error.rejection(),
+            Self::Ended(rejection) => *rejection,
+        }
+    }
 }
 
 /// The body of an answer.
@@ -51,25 +54,9 @@ enum Content {
     /// From the gateway itself.
     Own(Option<Bytes>),
     /// From an upstream.
-    Streamed { body: ReplyBody, prepared: Arc<Prepared>, watch: Option<Box<Watch>> },
+    Streamed { body: ReplyBody, prepared: Arc<Prepared>, dialect: Dialect, watch: Option<Box<Watch>> },
     /// None: what follows the head is not HTTP.
     Tunnel(Box<Tunnel>),
-}
-
-/// What a stream needs to know when it must end.
-#[derive(Debug)]
-struct Keeper {
-    gate: Arc<Gate>,
-    session: Arc<Session>,
-    caller: Arc<Caller>,
-}
-
-/// Looks after a stream that has paused.
-#[derive(Debug)]
-pub(super) struct Watch {
-    keeper: Keeper,
-    deadline: Deadline,
-    ended: Ended,
 }
 
 impl Answer {
@@ -87,15 +74,17 @@ impl Answer {
         answer
     }
 
-    /// An answer that streams from an upstream. It ends when the token or the session of its call does.
+    /// An answer that streams from an upstream. It ends when the token or the session of its call does. `dialect` is that
+    /// of the answer: one that breaks off says why if its trailers can.
     pub(super) fn streamed(
         body: ReplyBody,
         prepared: Arc<Prepared>,
+        dialect: Dialect,
         record: Box<CallRecord>,
         upload: Option<Arc<Progress>>,
     ) -> Self {
-        let mut answer =
-            Self { content: Content::Streamed { body, prepared, watch: None }, record, upload, failed: None };
+        let content = Content::Streamed { body, prepared, dialect, watch: None };
+        let mut answer = Self { content, record, upload, failed: None };
         // The server does not poll a body that has ended: 204, 304, HEAD.
         if answer.is_end_stream() {
             answer.complete();
@@ -132,48 +121,16 @@ impl Answer {
 
 impl Answer {
     /// Breaks the answer off, but not at once: hyper drops what it has not sent yet when a body fails, and the client
-    /// would not even see that there was an answer.
+    /// would not even see that there was an answer. That of a gRPC call ends with a status instead.
     fn fail(&mut self, error: AnswerError, context: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if let Content::Streamed { prepared, dialect: Dialect::Grpc, .. } = &self.content {
+            let trailers = response::last_word(prepared, error.rejection(), &self.record);
+            self.content = Content::Own(None);
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
         self.failed = Some(error);
         context.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-impl Keeper {
-    /// The keeper of a call with a session; exempt calls have none.
-    fn of(record: &CallRecord, prepared: &Prepared) -> Option<Self> {
-        let (session, caller) = (Arc::clone(record.session.as_ref()?), Arc::clone(record.caller.as_ref()?));
-        Some(Self { gate: Arc::clone(&prepared.gate), session, caller })
-    }
-
-    fn must_end(&self) -> bool {
-        let now = self.gate.clock().now();
-        self.caller.usable_until() <= now.wall || !matches!(self.session.standing(now.steady), Standing::Live)
-    }
-}
-
-impl Watch {
-    /// A watch over a call; none if it has no session.
-    pub(super) fn over(record: &CallRecord, prepared: &Prepared) -> Option<Box<Self>> {
-        let keeper = Keeper::of(record, prepared)?;
-        let (mut deadline, ended) = (prepared.timer.deadline(), Arc::clone(&keeper.session).ended());
-        deadline.reset(LOOK);
-        Some(Box::new(Self { keeper, deadline, ended }))
-    }
-
-    /// Whether the stream must end. Only one that has paused for a while is looked after, so that the short ones pay
-    /// nothing.
-    pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.deadline.poll_elapsed(context).is_ready() {
-            // From here on the end of the session wakes the stream at once.
-            if Pin::new(&mut self.ended).poll(context).is_ready() || self.keeper.must_end() {
-                return Poll::Ready(());
-            }
-            self.deadline.reset(LOOK);
-        }
-        let ended = matches!(self.keeper.session.settled_standing(), Standing::Ended(_));
-        if ended { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -192,16 +149,16 @@ impl Body for Answer {
         let frame = match &mut this.content {
             Content::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Content::Tunnel(_) => None,
-            Content::Streamed { body, prepared, watch } => match Pin::new(body).poll_frame(context) {
+            Content::Streamed { body, prepared, watch, .. } => match Pin::new(body).poll_frame(context) {
                 Poll::Pending => {
                     if watch.is_none() {
                         *watch = Watch::over(&this.record, prepared);
                     }
-                    if !watch.as_mut().is_some_and(|watch| watch.poll_end(context).is_ready()) {
+                    let Some(Poll::Ready(why)) = watch.as_mut().map(|watch| watch.poll_end(context)) else {
                         return Poll::Pending;
-                    }
+                    };
                     this.record.ended_by = EndedBy::Gate;
-                    return this.fail(AnswerError::Ended, context);
+                    return this.fail(AnswerError::Ended(why), context);
                 }
                 Poll::Ready(Some(Ok(mut frame))) => {
                     if let Some(trailers) = frame.trailers_mut() {
@@ -210,9 +167,9 @@ impl Body for Answer {
                     // One that never pauses would never be looked after. The first part of an answer costs nothing here.
                     let record = &mut this.record;
                     let is_long = record.bytes_out > 0 && record.elapsed() >= LOOK;
-                    if is_long && Keeper::of(record, prepared).is_some_and(|keeper| keeper.must_end()) {
+                    if is_long && let Some(why) = watch::refusal(record, prepared) {
                         record.ended_by = EndedBy::Gate;
-                        return this.fail(AnswerError::Ended, context);
+                        return this.fail(AnswerError::Ended(why), context);
                     }
                     Some(Ok(frame))
                 }

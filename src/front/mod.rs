@@ -2,12 +2,16 @@
 
 mod body;
 mod connection;
+mod grpc;
+mod panic;
 mod problem;
 pub mod proxy;
 mod response;
 mod session;
+mod switch;
 mod trailers;
 mod tunnel;
+mod watch;
 mod websocket;
 
 pub use body::{Answer, AnswerError};

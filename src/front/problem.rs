@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use http::{HeaderValue, StatusCode};
 
+use super::grpc;
 use crate::config::snapshot::ErrorConfig;
 use crate::policy::fields::FieldNames;
 use crate::policy::rejection::{Rejection, Row, TABLE};
@@ -18,6 +19,8 @@ pub(super) struct Template {
     pub(super) proxy_status: HeaderValue,
     /// The challenge, unless it names the scopes of a route.
     pub(super) challenge: Option<HeaderValue>,
+    /// What gRPC clients get.
+    pub(super) grpc: grpc::Status,
     /// The body up to the request id.
     body: Box<str>,
 }
@@ -50,7 +53,7 @@ impl Template {
         let value =
             |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("sessiongate"));
         let challenge = challenge(code, status).map(value);
-        Self { status, proxy_status: value(proxy_status), challenge, body: body.into() }
+        Self { status, proxy_status: value(proxy_status), challenge, grpc: grpc::Status::of(row), body: body.into() }
     }
 
     /// The body. Nothing in it comes from the request but the correlation id.

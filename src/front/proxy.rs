@@ -1,20 +1,27 @@
 //! The reverse proxy: HTTP in, HTTP out.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
-use super::body::{Answer, Watch};
+use super::body::Answer;
 use super::connection::{Connection, Peer, Prepared, Scope};
+use super::panic::Panicked;
+use super::response::Dialect;
+use super::switch::Switch;
 use super::trailers::Filtered;
-use super::tunnel::Tunnel;
-use super::{problem, response, session};
+use super::watch::Vigil;
+use super::websocket::Key;
+use super::{panic, problem, response, session, switch};
 use crate::config::{Live, Snapshot};
 use crate::gate::{Admission, Gate, Known};
 use crate::policy::call::Passage;
@@ -47,11 +54,12 @@ pub struct Proxy {
 }
 
 /// What is known of a call whose head was accepted.
-struct Call<'a> {
-    scope: &'a Scope,
+pub(super) struct Call<'a> {
+    pub(super) scope: &'a Scope,
     known: Known,
     now: Now,
     hint: Option<Hint<'a>>,
+    dialect: Dialect,
 }
 
 impl Proxy {
@@ -105,17 +113,26 @@ impl Proxy {
         let started = Instant::now();
         let now = Now { wall: proxy.gate.clock().wall(), steady: proxy.gate.clock().steady(started) };
         let (parts, body) = request.into_parts();
+        let protocol = if connection.peer.http2 { switch::protocol(&parts) } else { None };
         let raw = RawHead {
-            method: &parts.method,
+            method: if protocol.is_some() { &Method::GET } else { &parts.method },
             uri: &parts.uri,
             version: parts.version,
             headers: &parts.headers,
+            protocol: protocol.as_ref(),
             has_body: !body.is_end_stream(),
             trusted_peer: scope.trusted,
         };
-        let call = Call { scope: &scope, known: Known::default(), now, hint };
-        let recorder = Arc::clone(&proxy.recorder);
-        let begin = |correlation| CallRecord::begin(recorder, started, now.wall, connection.arrival(), correlation);
+        // To a CONNECT a 200 says that there is a tunnel.
+        let dialect = match connection.peer.http2 && parts.method != Method::CONNECT {
+            true => response::dialect(&parts.headers),
+            false => Dialect::Http,
+        };
+        let call = Call { scope: &scope, known: Known::default(), now, hint, dialect };
+        let begin = |correlation| {
+            let recorder = Arc::clone(&proxy.recorder);
+            CallRecord::begin(recorder, started, now.wall, connection.arrival(), correlation)
+        };
         let live = &scope.prepared.snapshot;
         let head = match refused {
             Some(rejection) => Err(rejection),
@@ -128,7 +145,16 @@ impl Proxy {
                 let head = head.with_body_length(body.size_hint().exact());
                 let mut record = begin(correlation(&head));
                 record.verb = Some(head.verb());
-                call.serve(proxy, &head, body, record).await
+                let request_id = record.request_id.clone();
+                let answered = panic::catch(call.serve(proxy, &head, body, record), &request_id).await;
+                answered.unwrap_or_else(|Panicked| {
+                    let correlation = correlation(&head).unwrap_or_else(|| request_id.clone());
+                    let mut record = begin(Some(correlation));
+                    record.verb = Some(head.verb());
+                    record.request_id = request_id;
+                    let call = Call { scope: &scope, known: Known::default(), now, hint: None, dialect };
+                    call.refuse(Rejection::Internal, record)
+                })
             }
             Err(rejection) => {
                 let sent = refused.is_none().then(|| parts.headers.get(live.names.name(Field::Correlation))).flatten();
@@ -184,12 +210,12 @@ impl Call<'_> {
         record.observed = self.known.observed;
     }
 
-    fn refuse(&self, rejection: Rejection, record: Box<CallRecord>) -> Response<Answer> {
-        response::refuse(self.scope, rejection, record, &self.known, self.now.steady)
+    pub(super) fn refuse(&self, rejection: Rejection, record: Box<CallRecord>) -> Response<Answer> {
+        response::refuse(self.scope, rejection, self.dialect, record, &self.known, self.now.steady)
     }
 
     async fn forward<B>(
-        self,
+        mut self,
         proxy: &Proxy,
         head: &Head<'_>,
         passage: Passage<'_>,
@@ -223,6 +249,7 @@ impl Call<'_> {
                 hint(&bytes);
             }
         };
+        let key = switch::key(head);
         let outgoing = Outgoing {
             head,
             passage: &passage,
@@ -235,14 +262,37 @@ impl Call<'_> {
             },
             via: if head.raw().version == Version::HTTP_2 { &prepared.via_http2 } else { &prepared.via },
             host: pool.config().host,
+            websocket_key: key.as_ref().map(|Key(key)| key),
             interim: Some(Interim(&interim)),
         };
         let repeat = if head.verb().is_safe() && upload.is_empty() { Repeat::Safe } else { Repeat::IfUnsent };
         let timeout = route.response_timeout.unwrap_or(pool.config().response_timeout);
-        match pool.send(&outgoing, upload, repeat, timeout).await {
+        let mut sending = pin!(pool.send(&outgoing, upload, repeat, timeout));
+        let sent = match &progress {
+            None => sending.await,
+            Some(upload) => {
+                let mut vigil = Vigil::default();
+                let looked_after = poll_fn(|context| match sending.as_mut().poll(context) {
+                    Poll::Ready(sent) => Poll::Ready(Ok(sent)),
+                    Poll::Pending => vigil.poll_end(upload, &record, prepared, context).map(Err),
+                });
+                match looked_after.await {
+                    Ok(sent) => sent,
+                    Err(rejection) => {
+                        record.bytes_in = upload.bytes();
+                        self.now = proxy.gate.clock().now();
+                        return self.refuse(rejection, record);
+                    }
+                }
+            }
+        };
+        match sent {
             Ok(reply) => {
                 record.first_byte = Some(record.elapsed());
-                self.relay(reply, progress, session, record)
+                match Switch::of(&reply, head) {
+                    None => self.relay(reply, progress, session, record),
+                    Some(switch) => self.switch(proxy, reply, switch, key.as_ref(), session, record),
+                }
             }
             Err(error) => self.fail(proxy, &error, progress.as_deref(), record),
         }
@@ -256,31 +306,28 @@ impl Call<'_> {
         session: Option<(&Session, HeaderValue)>,
         mut record: Box<CallRecord>,
     ) -> Response<Answer> {
-        let live = &self.scope.prepared.snapshot;
         let Reply { head: mut parts, body } = reply;
-        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        let protocol = if switches { parts.headers.remove(header::UPGRADE) } else { None };
-        response::clean(&mut parts.headers, &live.names);
-        parts.headers.append(http::header::VIA, self.scope.prepared.via.clone());
-        parts.version = Version::HTTP_11;
-        record.status = parts.status.as_u16();
-        response::add_ids(&mut parts.headers, &live.names, &record, session, self.now.steady);
+        self.dress(&mut parts, session, &mut record);
+        // Where a length was announced, trailers would come too early.
+        let dialect = match self.dialect {
+            Dialect::Grpc if !parts.headers.contains_key(header::CONTENT_LENGTH) => response::dialect(&parts.headers),
+            Dialect::Grpc | Dialect::Http => Dialect::Http,
+        };
         let prepared = Arc::clone(&self.scope.prepared);
-        if switches {
-            // There is one of an upstream that was asked, and no other can answer that.
-            let (Some(protocol), Some(upstream)) = (protocol, body.into_upgraded()) else {
-                return self.refuse(Rejection::Internal, record);
-            };
-            let watch = Watch::over(&record, &prepared);
-            let tunnel = Tunnel::new(upstream, &protocol, watch, prepared.timer.clone());
-            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            parts.headers.insert(header::UPGRADE, protocol);
-            return Response::from_parts(parts, Answer::switched(Box::new(tunnel), record));
-        }
-        Response::from_parts(parts, Answer::streamed(body, prepared, record, progress))
+        Response::from_parts(parts, Answer::streamed(body, prepared, dialect, record, progress))
     }
 
-    fn fail(
+    /// Makes the head of an upstream's answer ours.
+    pub(super) fn dress(&self, parts: &mut Parts, session: Option<(&Session, HeaderValue)>, record: &mut CallRecord) {
+        let live = &self.scope.prepared.snapshot;
+        response::clean(&mut parts.headers, &live.names);
+        parts.headers.append(header::VIA, self.scope.prepared.via.clone());
+        parts.version = Version::HTTP_11;
+        record.status = parts.status.as_u16();
+        response::add_ids(&mut parts.headers, &live.names, record, session, self.now.steady);
+    }
+
+    pub(super) fn fail(
         &self,
         proxy: &Proxy,
         error: &UpstreamError,

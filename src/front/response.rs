@@ -1,16 +1,18 @@
 //! What every answer carries, ours and the upstream's, and what never leaves with one.
 
 use bytes::Bytes;
-use http::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
+use http::{Response, StatusCode};
 
 use super::body::Answer;
-use super::connection::Scope;
+use super::connection::{Prepared, Scope};
+use super::grpc;
 use super::problem::{self, Details};
 use super::session::Outcome;
 use crate::gate::Known;
 use crate::policy::fields::FieldNames;
+use crate::policy::grpc::is_grpc;
 use crate::policy::ids::SessionId;
 use crate::policy::rejection::Rejection;
 use crate::policy::session::Session;
@@ -60,10 +62,26 @@ pub(super) fn session_value(id: SessionId) -> HeaderValue {
     HeaderValue::from_str(id.write(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
+/// How a client reads a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// As a problem (RFC 9457).
+    Http,
+    /// As trailers.
+    Grpc,
+}
+
+/// The dialect of a message with these fields over HTTP/2.
+pub(super) fn dialect(fields: &HeaderMap) -> Dialect {
+    let is_grpc = fields.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()));
+    if is_grpc { Dialect::Grpc } else { Dialect::Http }
+}
+
 /// A refusal.
 pub(super) fn refuse(
     scope: &Scope,
     rejection: Rejection,
+    dialect: Dialect,
     mut record: Box<CallRecord>,
     known: &Known,
     now: Timestamp,
@@ -76,16 +94,27 @@ pub(super) fn refuse(
     if record.admitted.is_none() {
         record.admitted = Some(record.elapsed());
     }
-    let session = known.session.as_deref();
-    let body = template.render(&Details {
-        rejection,
-        request_id: record.request_id(),
-        correlation_id: record.correlation.to_str().unwrap_or_default(),
-        names: &live.names,
-        session: session.map(|session| (session, now)),
-    });
-    let mut fields = HeaderMap::with_capacity(12);
-    fields.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    // A token that is no good any more proves no owner.
+    let session = known.session.as_deref().filter(|_| !matches!(rejection, Rejection::TokenInvalid(_)));
+    let mut fields = HeaderMap::with_capacity(16);
+    let (status, body) = match dialect {
+        Dialect::Http => {
+            fields.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+            let body = template.render(&Details {
+                rejection,
+                request_id: record.request_id(),
+                correlation_id: record.correlation.to_str().unwrap_or_default(),
+                names: &live.names,
+                session: session.map(|session| (session, now)),
+            });
+            (template.status, body)
+        }
+        Dialect::Grpc => {
+            fields.insert(header::CONTENT_TYPE, grpc::GRPC);
+            template.grpc.write(rejection, &live.names, &mut fields);
+            (StatusCode::OK, String::new())
+        }
+    };
     fields.insert(header::CACHE_CONTROL, NO_STORE);
     fields.insert(PROXY_STATUS, template.proxy_status.clone());
     let challenge = match rejection {
@@ -112,9 +141,19 @@ pub(super) fn refuse(
     let session = session.zip(known.session_id).map(|(session, id)| (session, session_value(id)));
     add_ids(&mut fields, &live.names, &record, session, now);
     let mut response = Response::new(Answer::own(body.into(), record));
-    *response.status_mut() = template.status;
+    *response.status_mut() = status;
     *response.headers_mut() = fields;
     response
+}
+
+/// The trailers that end an answer which cannot be completed.
+pub(super) fn last_word(prepared: &Prepared, rejection: Rejection, record: &CallRecord) -> HeaderMap {
+    let names = &prepared.snapshot.names;
+    let mut trailers = HeaderMap::with_capacity(8);
+    prepared.problems[rejection.index()].grpc.write(rejection, names, &mut trailers);
+    trailers.insert(REQUEST_ID, record.request_id.clone());
+    trailers.insert(names.name(Field::Correlation), record.correlation.clone());
+    trailers
 }
 
 /// An answer of the session endpoint.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::body::Watch;
+use super::watch::Watch;
 use super::websocket::{self, Frames};
 use crate::telemetry::record::{CallRecord, EndedBy};
 use crate::timer::Timer;
@@ -80,7 +80,7 @@ enum Failed {
 impl Tunnel {
     /// A tunnel to `upstream`. It ends when `watch` says so.
     pub(super) fn new(upstream: Upgraded, protocol: &HeaderValue, watch: Option<Box<Watch>>, timer: Timer) -> Self {
-        let websocket = protocol.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+        let websocket = websocket::is_websocket(protocol);
         Self { upstream, watch, timer, websocket }
     }
 

@@ -1,4 +1,35 @@
-//! As much of WebSocket (RFC 6455) as it takes to end one properly.
+//! As much of WebSocket (RFC 6455) as it takes to begin one for a client of HTTP/2, and to end one properly.
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use http::header::{self, HeaderMap};
+
+/// The question of a handshake that we make (section 4.1).
+#[derive(Debug)]
+pub(super) struct Key(pub(super) HeaderValue);
+
+impl Key {
+    pub(super) fn fresh() -> Self {
+        let key = STANDARD.encode(crate::random::bytes::<16>());
+        Self(HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA==")))
+    }
+
+    /// Whether this answers it: anything else was said by someone who does not know what he agrees to.
+    pub(super) fn is_answered(&self, fields: &HeaderMap) -> bool {
+        let mut question = self.0.as_bytes().to_vec();
+        question.extend_from_slice(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        let expected = STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &question));
+        let mut answers = fields.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
+        answers.next().is_some_and(|answer| answer.as_bytes() == expected.as_bytes()) && answers.next().is_none()
+    }
+}
+
+/// Whether this is the name of the protocol.
+pub(super) fn is_websocket(protocol: &HeaderValue) -> bool {
+    protocol.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket")
+}
 
 /// Follows the frames of one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,6 +138,18 @@ mod tests {
         }
         frame.resize(frame.len() + length + usize::from(mask / 32), 0x88);
         frame
+    }
+
+    #[test]
+    fn only_the_answer_to_our_question_is_one() {
+        // The example of section 1.3.
+        let key = Key(HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+        let mut fields = HeaderMap::new();
+        assert!(!key.is_answered(&fields));
+        fields.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(key.is_answered(&fields) && !Key::fresh().is_answered(&fields));
+        fields.append(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(!key.is_answered(&fields));
     }
 
     #[test]

@@ -56,6 +56,7 @@ async fn admit(gate: &Gate, live: &Snapshot, request: &Request<()>) -> Result<&'
         uri: request.uri(),
         version: request.version(),
         headers: request.headers(),
+        protocol: None,
         has_body: false,
         trusted_peer: false,
     };
@@ -83,6 +84,7 @@ async fn session(gate: &Gate, live: &Snapshot, client: &str, subject: &str) -> S
         uri: request.uri(),
         version: request.version(),
         headers: request.headers(),
+        protocol: None,
         has_body: false,
         trusted_peer: false,
     };
@@ -146,6 +148,7 @@ async fn a_call_that_is_too_large_does_not_count() {
             uri: request.uri(),
             version: request.version(),
             headers: request.headers(),
+            protocol: None,
             has_body: true,
             trusted_peer: false,
         };

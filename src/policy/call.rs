@@ -14,7 +14,7 @@ use super::headers::Observed;
 use super::ids::SessionId;
 use super::rejection::Rejection;
 use super::route::{Action, PoolId, Route, RouteTable};
-use super::session::{EndCause, Session, Standing};
+use super::session::Session;
 use super::time::{Now, Timestamp};
 
 /// A call whose route is known.
@@ -167,12 +167,9 @@ impl<'s> Owned<'s> {
     /// # Errors
     /// `session-expired`, `session-closed`, `session-revoked`, `session-suspended`.
     pub fn enter(self, now: Timestamp) -> Result<InSession<'s>, Rejection> {
-        match self.session.standing(now) {
-            Standing::Live => Ok(InSession(self)),
-            Standing::Suspended => Err(Rejection::SessionSuspended),
-            Standing::Ended(EndCause::Expired) => Err(Rejection::SessionExpired),
-            Standing::Ended(EndCause::Closed) => Err(Rejection::SessionClosed),
-            Standing::Ended(EndCause::Revoked) => Err(Rejection::SessionRevoked),
+        match self.session.standing(now).rejection() {
+            None => Ok(InSession(self)),
+            Some(rejection) => Err(rejection),
         }
     }
 }

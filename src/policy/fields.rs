@@ -31,6 +31,8 @@ pub enum Role {
     Reserved,
     /// `traceparent` (W3C Trace Context).
     TraceParent,
+    /// `tracestate` (W3C Trace Context): goes with its `traceparent`.
+    TraceState,
     /// `origin` (Fetch standard).
     Origin,
     /// `access-control-request-method` (Fetch standard).
@@ -169,6 +171,7 @@ impl FieldNames {
             (header::EXPECT, Role::Expect),
             (header::ACCESS_CONTROL_REQUEST_METHOD, Role::PreflightMethod),
             (HeaderName::from_static("traceparent"), Role::TraceParent),
+            (HeaderName::from_static("tracestate"), Role::TraceState),
             (HeaderName::from_static("x-forwarded-for"), Role::ForwardedFor),
             (HeaderName::from_static("x-forwarded-proto"), Role::ForwardedProto),
             (HeaderName::from_static("x-forwarded-host"), Role::ForwardedHost),

@@ -18,7 +18,7 @@ pub const FIELDS_MAX: usize = 100;
 /// The parts of a request that a [`Head`] is read from.
 #[derive(Debug, Clone, Copy)]
 pub struct RawHead<'r> {
-    /// The method.
+    /// The method; GET for an extended CONNECT.
     pub method: &'r Method,
     /// The target; with an authority in HTTP/2 and in absolute form.
     pub uri: &'r Uri,
@@ -26,6 +26,8 @@ pub struct RawHead<'r> {
     pub version: Version,
     /// The fields.
     pub headers: &'r HeaderMap,
+    /// The protocol of an extended CONNECT (RFC 8441): what asks for it over HTTP/2 as `upgrade` does over HTTP/1.1.
+    pub protocol: Option<&'r HeaderValue>,
     /// Whether a body follows.
     pub has_body: bool,
     /// Whether the peer is a proxy that is believed about who the client is.
@@ -51,8 +53,10 @@ pub struct Origin<'r> {
     pub forwarded_proto: Option<&'r HeaderValue>,
     /// `x-forwarded-host`.
     pub forwarded_host: Option<&'r HeaderValue>,
-    /// `traceparent`.
+    /// `traceparent`; none if there are several.
     pub trace_parent: Option<&'r HeaderValue>,
+    /// Whether there is a `tracestate`, which means something only together with that.
+    pub has_trace_state: bool,
 }
 
 /// A request head, read once. Holding one proves: the method is one we forward; the path is canonical and unambiguous;
@@ -82,13 +86,17 @@ impl<'r> Head<'r> {
     /// Reads a head. `own_via` is the pseudonym this gateway writes into `via`.
     ///
     /// # Errors
-    /// `method-not-implemented`, `method-not-allowed` (TRACE, CONNECT), `request-malformed` (target, host),
+    /// `method-not-implemented`, `method-not-allowed` (TRACE, plain CONNECT), `request-malformed` (target, host),
     /// `header-repeated` (host), `request-too-large` (field count), `loop-detected`.
     pub fn parse(raw: RawHead<'r>, names: &FieldNames, own_via: &str) -> Result<Self, Rejection> {
         let verb = match *raw.method {
             Method::TRACE | Method::CONNECT => return Err(Rejection::MethodNotAllowed(MethodSet::ALL)),
             ref method => Verb::of(method).ok_or(Rejection::MethodNotImplemented)?,
         };
+        // Who asks for what is not a tunnel gets none, and nothing else would do (RFC 8441 section 4).
+        if raw.protocol.is_some_and(|protocol| !is_opaque_protocol(protocol.as_bytes())) {
+            return Err(Rejection::MethodNotImplemented);
+        }
         if raw.headers.len() > FIELDS_MAX {
             return Err(Rejection::HeadTooLarge);
         }
@@ -122,6 +130,7 @@ impl<'r> Head<'r> {
 
     fn read_fields(&mut self, names: &FieldNames, own_via: &str) -> Result<(), Rejection> {
         let mut connection = false;
+        let mut traces = 0_u8;
         for (place, (name, value)) in self.raw.headers.iter().enumerate() {
             let keep = match names.role(name) {
                 Role::Other => true,
@@ -153,7 +162,12 @@ impl<'r> Head<'r> {
                     true
                 }
                 Role::TraceParent => {
-                    self.origin.trace_parent.get_or_insert(value);
+                    traces = traces.saturating_add(1);
+                    self.origin.trace_parent = (traces == 1).then_some(value);
+                    false
+                }
+                Role::TraceState => {
+                    self.origin.has_trace_state = true;
                     false
                 }
                 Role::ForwardedFor => {
@@ -181,8 +195,8 @@ impl<'r> Head<'r> {
             }
         }
         if !self.raw.trusted_peer {
-            let Origin { trace_parent, .. } = self.origin;
-            self.origin = Origin { trace_parent, ..Origin::default() };
+            let Origin { trace_parent, has_trace_state, .. } = self.origin;
+            self.origin = Origin { trace_parent, has_trace_state, ..Origin::default() };
         }
         if connection {
             self.read_connection(names);
@@ -355,12 +369,22 @@ impl<'r> Head<'r> {
 
     /// The protocols the client wants to switch to, if that may be asked of an upstream: a GET over HTTP/1.1 without a
     /// body that says so in `connection` too, for protocols under which no further HTTP request can hide from the gate.
-    /// Anything else is a call like any other (RFC 9110 section 7.8 lets a server ignore the field).
+    /// Anything else is a call like any other (RFC 9110 section 7.8 lets a server ignore the field). Over HTTP/2 it is an
+    /// extended CONNECT that says so.
     #[must_use]
     pub fn upgrade(&self) -> Option<&'r HeaderValue> {
+        if self.raw.protocol.is_some() {
+            return self.raw.protocol;
+        }
         let value = self.upgrade.filter(|_| self.connection_upgrade && self.upgrade_lines == 1)?;
         let plain = matches!(self.verb, Verb::Get) && self.raw.version == Version::HTTP_11 && !self.raw.has_body;
         (plain && tokens(value).all(is_opaque_protocol)).then_some(value)
+    }
+
+    /// Whether only a tunnel will do: an extended CONNECT has no other meaning.
+    #[must_use]
+    pub const fn is_connect(&self) -> bool {
+        self.raw.protocol.is_some()
     }
 
     /// The fields that go on to the upstream as they are, in the order they came.
@@ -403,6 +427,7 @@ mod tests {
             uri: request.uri(),
             version: request.version(),
             headers: request.headers(),
+            protocol: None,
             has_body: false,
             trusted_peer: false,
         };

@@ -6,6 +6,7 @@ pub mod call;
 pub mod claims;
 pub mod credentials;
 pub mod fields;
+pub mod grpc;
 pub mod head;
 pub mod headers;
 pub mod ids;

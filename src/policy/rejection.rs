@@ -5,6 +5,7 @@
 
 use http::StatusCode;
 
+use super::grpc::GrpcStatus;
 use super::method::MethodSet;
 use super::violation::Violations;
 
@@ -44,6 +45,8 @@ pub struct Row {
     pub reason: &'static str,
     /// Default status; `errors.status` can override it by code.
     pub status: StatusCode,
+    /// What a gRPC client is told instead; no setting overrides it.
+    pub grpc: GrpcStatus,
     /// Stable problem code: the `code` of the body, the metric label, the end of the problem type.
     pub code: &'static str,
     /// Short title of the problem type (RFC 9457 section 3.1.3).
@@ -53,14 +56,19 @@ pub struct Row {
 }
 
 macro_rules! rejections {
-    ($($(#[$doc:meta])* $variant:ident $(($payload:ty))? => $status:ident, $code:literal, $title:literal, $detail:literal;)+) => {
+    ($($(#[$doc:meta])* $variant:ident $(($payload:ty))? => $status:ident, $grpc:ident, $code:literal, $title:literal, $detail:literal;)+) => {
         /// Why a call was refused.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Rejection { $($(#[$doc])* $variant $(($payload))?,)+ }
 
         /// The rows of all refusals, in the order of the enum.
         pub const TABLE: &[Row] = &[$(Row {
-            reason: stringify!($variant), status: StatusCode::$status, code: $code, title: $title, detail: $detail,
+            reason: stringify!($variant),
+            status: StatusCode::$status,
+            grpc: GrpcStatus::$grpc,
+            code: $code,
+            title: $title,
+            detail: $detail,
         },)+];
 
         #[derive(Clone, Copy)]
@@ -79,81 +87,81 @@ macro_rules! rejections {
 }
 
 rejections! {
-    // variant                       status                  code                     title, what to do next
+    // variant                       status                  status of gRPC     code                     title, what to do next
     /// HTTP that is malformed, or that two parsers could read differently (RFC 9112 section 11.2).
-    RequestMalformed              => BAD_REQUEST,            "request-malformed",     "Malformed request", "The request is not valid HTTP or is ambiguous; fix the client before sending it again.";
+    RequestMalformed              => BAD_REQUEST,            InvalidArgument,   "request-malformed",     "Malformed request", "The request is not valid HTTP or is ambiguous; fix the client before sending it again.";
     /// The target is ambiguous: dot segments, encoded separators, a disguised `/session`.
-    TargetMalformed               => BAD_REQUEST,            "request-malformed",     "Malformed request", "Send the path in canonical form: no dot segments, backslashes, encoded separators or broken escapes.";
+    TargetMalformed               => BAD_REQUEST,            InvalidArgument,   "request-malformed",     "Malformed request", "Send the path in canonical form: no dot segments, backslashes, encoded separators or broken escapes.";
     /// `Host` missing, repeated, malformed or at odds with the target (RFC 9112 section 3.2).
-    HostMalformed                 => BAD_REQUEST,            "request-malformed",     "Malformed request", "Send exactly one valid Host field that agrees with the request target.";
+    HostMalformed                 => BAD_REQUEST,            InvalidArgument,   "request-malformed",     "Malformed request", "Send exactly one valid Host field that agrees with the request target.";
     /// The request line, a field or the whole head is larger than the limit.
-    HeadTooLarge                  => REQUEST_HEADER_FIELDS_TOO_LARGE, "request-too-large", "Request head too large", "Send fewer or smaller header fields.";
+    HeadTooLarge                  => REQUEST_HEADER_FIELDS_TOO_LARGE, ResourceExhausted, "request-too-large", "Request head too large", "Send fewer or smaller header fields.";
     /// The target is longer than the limit.
-    UriTooLong                    => URI_TOO_LONG,           "request-too-large",     "URI too long", "Send a shorter request target.";
+    UriTooLong                    => URI_TOO_LONG,           ResourceExhausted, "request-too-large",     "URI too long", "Send a shorter request target.";
     /// The body is longer than the route allows.
-    BodyTooLarge                  => PAYLOAD_TOO_LARGE,      "request-too-large",     "Request body too large", "Send a smaller body; the route's limit is in its documentation.";
+    BodyTooLarge                  => PAYLOAD_TOO_LARGE,      ResourceExhausted, "request-too-large",     "Request body too large", "Send a smaller body; the route's limit is in its documentation.";
     /// The head or the body did not arrive in time.
-    RequestTimeout                => REQUEST_TIMEOUT,        "request-timeout",       "Request too slow", "Send the request again, without pausing.";
+    RequestTimeout                => REQUEST_TIMEOUT,        DeadlineExceeded,  "request-timeout",       "Request too slow", "Send the request again, without pausing.";
     /// A method this gateway does not implement.
-    MethodNotImplemented          => NOT_IMPLEMENTED,        "method-not-implemented","Method not implemented", "Use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.";
+    MethodNotImplemented          => NOT_IMPLEMENTED,        Unimplemented,     "method-not-implemented","Method not implemented", "Use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.";
     /// No route for this host and path.
-    RouteUnknown                  => NOT_FOUND,              "route-unknown",         "No such route", "Check the host and the path of the call.";
+    RouteUnknown                  => NOT_FOUND,              NotFound,          "route-unknown",         "No such route", "Check the host and the path of the call.";
     /// The path exists, the method is not allowed on it.
-    MethodNotAllowed(MethodSet)   => METHOD_NOT_ALLOWED,     "method-not-allowed",    "Method not allowed", "Use one of the methods in the Allow field.";
+    MethodNotAllowed(MethodSet)   => METHOD_NOT_ALLOWED,     Unimplemented,     "method-not-allowed",    "Method not allowed", "Use one of the methods in the Allow field.";
     /// The request passed through this gateway before (RFC 9110 section 7.6.3).
-    LoopDetected                  => LOOP_DETECTED,          "loop-detected",         "Forwarding loop", "The request has passed this gateway before; fix the upstream address that points back at it.";
+    LoopDetected                  => LOOP_DETECTED,          Internal,          "loop-detected",         "Forwarding loop", "The request has passed this gateway before; fix the upstream address that points back at it.";
 
     /// No `authorization`, or a scheme other than Bearer (RFC 6750 section 3).
-    CredentialsMissing(Violations)   => UNAUTHORIZED,        "credentials-missing",   "Credentials missing", "Send the access token as 'authorization: Bearer <token>'.";
+    CredentialsMissing(Violations)   => UNAUTHORIZED,        Unauthenticated,   "credentials-missing",   "Credentials missing", "Send the access token as 'authorization: Bearer <token>'.";
     /// `authorization` with characters no token has, longer than 8 KiB, or a token in the query.
-    CredentialsMalformed(Violations) => BAD_REQUEST,         "credentials-malformed", "Credentials malformed", "Send one bearer token of at most 8 KiB in the authorization field, never in the query.";
+    CredentialsMalformed(Violations) => BAD_REQUEST,         InvalidArgument,   "credentials-malformed", "Credentials malformed", "Send one bearer token of at most 8 KiB in the authorization field, never in the query.";
     /// A security field is repeated, comma-joined, or named by `Connection`.
-    HeaderRepeated(Violations)       => BAD_REQUEST,         "header-repeated",       "Header repeated", "Send each of the named fields exactly once and not in Connection.";
+    HeaderRepeated(Violations)       => BAD_REQUEST,         InvalidArgument,   "header-repeated",       "Header repeated", "Send each of the named fields exactly once and not in Connection.";
     /// A required field is absent.
-    HeaderMissing(Violations)        => BAD_REQUEST,         "header-missing",        "Required header missing", "Send the fields named in 'violations'.";
+    HeaderMissing(Violations)        => BAD_REQUEST,         InvalidArgument,   "header-missing",        "Required header missing", "Send the fields named in 'violations'.";
     /// A field does not have the form it must have.
-    HeaderInvalid(Violations)        => BAD_REQUEST,         "header-invalid",        "Header invalid", "Correct the fields named in 'violations'.";
+    HeaderInvalid(Violations)        => BAD_REQUEST,         InvalidArgument,   "header-invalid",        "Header invalid", "Correct the fields named in 'violations'.";
     /// The body's media type is not one the route takes.
-    MediaTypeUnsupported(Violations) => UNSUPPORTED_MEDIA_TYPE, "media-type-unsupported", "Media type unsupported", "Send the body as application/json and say so in content-type.";
+    MediaTypeUnsupported(Violations) => UNSUPPORTED_MEDIA_TYPE, InvalidArgument,   "media-type-unsupported", "Media type unsupported", "Send the body as application/json and say so in content-type.";
     /// The client does not accept what the route produces.
-    NotAcceptable(Violations)        => NOT_ACCEPTABLE,      "not-acceptable",        "Not acceptable", "Accept application/json.";
+    NotAcceptable(Violations)        => NOT_ACCEPTABLE,      InvalidArgument,   "not-acceptable",        "Not acceptable", "Accept application/json.";
 
     /// A well-formed token that does not verify.
-    TokenInvalid(Why)             => UNAUTHORIZED,           "token-invalid",         "Token invalid", "Get a new access token; the session continues with it.";
+    TokenInvalid(Why)             => UNAUTHORIZED,           Unauthenticated,   "token-invalid",         "Token invalid", "Get a new access token; the session continues with it.";
     /// The token belongs to another client than the client-id field says.
-    ClientMismatch                => FORBIDDEN,              "client-mismatch",       "Client mismatch", "Send the client-id that the access token was issued to.";
+    ClientMismatch                => FORBIDDEN,              PermissionDenied,  "client-mismatch",       "Client mismatch", "Send the client-id that the access token was issued to.";
     /// The token lacks a scope that the route demands.
-    ScopeInsufficient             => FORBIDDEN,              "scope-insufficient",    "Scope insufficient", "Get an access token with the scopes that this call needs.";
+    ScopeInsufficient             => FORBIDDEN,              PermissionDenied,  "scope-insufficient",    "Scope insufficient", "Get an access token with the scopes that this call needs.";
     /// The token is bound to another session.
-    SessionMismatch               => FORBIDDEN,              "session-mismatch",      "Session mismatch", "Use the access token with the session it was issued for.";
+    SessionMismatch               => FORBIDDEN,              PermissionDenied,  "session-mismatch",      "Session mismatch", "Use the access token with the session it was issued for.";
 
     /// No such session.
-    SessionUnknown                => NOT_FOUND,              "session-not-found",     "Session not found", "Open a session with POST /session.";
+    SessionUnknown                => NOT_FOUND,              NotFound,          "session-not-found",     "Session not found", "Open a session with POST /session.";
     /// Someone else's session; the caller is told the same as for an unknown one.
-    SessionForeign                => NOT_FOUND,              "session-not-found",     "Session not found", "Open a session with POST /session.";
+    SessionForeign                => NOT_FOUND,              NotFound,          "session-not-found",     "Session not found", "Open a session with POST /session.";
     /// The session was idle too long or reached its absolute end.
-    SessionExpired                => NOT_FOUND,              "session-expired",       "Session expired", "Open a new session with POST /session.";
+    SessionExpired                => NOT_FOUND,              NotFound,          "session-expired",       "Session expired", "Open a new session with POST /session.";
     /// The owner closed the session.
-    SessionClosed                 => NOT_FOUND,              "session-closed",        "Session closed", "Open a new session with POST /session.";
+    SessionClosed                 => NOT_FOUND,              NotFound,          "session-closed",        "Session closed", "Open a new session with POST /session.";
     /// The operator revoked the session.
-    SessionRevoked                => NOT_FOUND,              "session-revoked",       "Session revoked", "Open a new session with POST /session.";
+    SessionRevoked                => NOT_FOUND,              NotFound,          "session-revoked",       "Session revoked", "Open a new session with POST /session.";
     /// The operator suspended the session.
-    SessionSuspended              => FORBIDDEN,              "session-suspended",     "Session suspended", "The operator has suspended this session; contact support.";
+    SessionSuspended              => FORBIDDEN,              PermissionDenied,  "session-suspended",     "Session suspended", "The operator has suspended this session; contact support.";
     /// The client has as many live sessions as it may have.
-    SessionLimit(Wait)            => TOO_MANY_REQUESTS,      "session-limit",         "Too many sessions", "Close a session with DELETE /session, or wait until one expires.";
+    SessionLimit(Wait)            => TOO_MANY_REQUESTS,      ResourceExhausted, "session-limit",         "Too many sessions", "Close a session with DELETE /session, or wait until one expires.";
     /// The Idempotency-Key was used with another payload.
-    IdempotencyKeyReused          => UNPROCESSABLE_ENTITY,   "idempotency-key-reused","Idempotency key reused", "Use a new Idempotency-Key for a different request.";
+    IdempotencyKeyReused          => UNPROCESSABLE_ENTITY,   InvalidArgument,   "idempotency-key-reused","Idempotency key reused", "Use a new Idempotency-Key for a different request.";
 
     /// The upstream refused, reset, or did not speak HTTP.
-    UpstreamFailed                => BAD_GATEWAY,            "upstream-failed",       "Upstream failed", "The outcome of the call is unknown; read the state before repeating it.";
+    UpstreamFailed                => BAD_GATEWAY,            Unavailable,       "upstream-failed",       "Upstream failed", "The outcome of the call is unknown; read the state before repeating it.";
     /// No upstream connection can be had now; nothing was sent.
-    UpstreamUnavailable(Wait)     => SERVICE_UNAVAILABLE,    "upstream-unavailable",  "Upstream unavailable", "Nothing was sent; repeat the call after the time in Retry-After.";
+    UpstreamUnavailable(Wait)     => SERVICE_UNAVAILABLE,    Unavailable,       "upstream-unavailable",  "Upstream unavailable", "Nothing was sent; repeat the call after the time in Retry-After.";
     /// The upstream did not accept the connection or answer in time.
-    UpstreamTimeout               => GATEWAY_TIMEOUT,        "upstream-timeout",      "Upstream timeout", "The outcome of the call is unknown; read the state before repeating it.";
+    UpstreamTimeout               => GATEWAY_TIMEOUT,        DeadlineExceeded,  "upstream-timeout",      "Upstream timeout", "The outcome of the call is unknown; read the state before repeating it.";
     /// This gateway is shutting down; it opens no new sessions.
-    Draining(Wait)                => SERVICE_UNAVAILABLE,    "draining",              "Shutting down", "Repeat the call after the time in Retry-After; another instance will answer.";
+    Draining(Wait)                => SERVICE_UNAVAILABLE,    Unavailable,       "draining",              "Shutting down", "Repeat the call after the time in Retry-After; another instance will answer.";
     /// Our own bug.
-    Internal                      => INTERNAL_SERVER_ERROR,  "internal",              "Internal error", "Report the request id to the operator.";
+    Internal                      => INTERNAL_SERVER_ERROR,  Internal,          "internal",              "Internal error", "Report the request id to the operator.";
 }
 
 impl Rejection {
@@ -200,10 +208,10 @@ impl Rejection {
     }
 
     /// Whether the connection must not carry another request (over HTTP/1): who sends what can be read in two ways may
-    /// have hidden more behind it.
+    /// have hidden more behind it, and where we erred ourselves nothing is certain.
     #[must_use]
     pub const fn closes_connection(self) -> bool {
-        matches!(self, Self::RequestMalformed | Self::TargetMalformed | Self::HostMalformed)
+        matches!(self, Self::RequestMalformed | Self::TargetMalformed | Self::HostMalformed | Self::Internal)
     }
 }
 
@@ -217,6 +225,25 @@ mod tests {
             assert!(row.status.is_client_error() || row.status.is_server_error(), "{}", row.reason);
             assert!(row.code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", row.code);
             assert!(row.detail.ends_with('.'), "{}", row.reason);
+        }
+    }
+
+    #[test]
+    fn the_status_of_grpc_follows_that_of_http() {
+        for row in TABLE {
+            let expected = match row.status.as_u16() {
+                400 | 406 | 415 | 422 => 3,
+                408 | 504 => 4,
+                404 => 5,
+                403 => 7,
+                413 | 414 | 429 | 431 => 8,
+                405 | 501 => 12,
+                500 | 508 => 13,
+                502 | 503 => 14,
+                401 => 16,
+                other => panic!("{other} has no counterpart yet"),
+            };
+            assert_eq!(row.grpc.number(), expected, "{}", row.reason);
         }
     }
 

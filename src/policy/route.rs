@@ -134,7 +134,8 @@ impl RouteTable {
     pub fn find(&self, head: &Head<'_>) -> Result<(u16, &Route), Rejection> {
         if let Some(place) = self.session.filter(|_| head.path() == target::SESSION_PATH) {
             let route = &self.routes[usize::from(place)];
-            let allowed = route.methods.contains(head.verb());
+            // There is nothing to tunnel to.
+            let allowed = route.methods.contains(head.verb()) && !head.is_connect();
             return if allowed { Ok((place, route)) } else { Err(Rejection::MethodNotAllowed(route.methods)) };
         }
         let look = |paths: &Paths| paths.at(head.path()).ok().map(|found| *found.value);
@@ -232,6 +233,7 @@ mod tests {
             uri: request.uri(),
             version: request.version(),
             headers: request.headers(),
+            protocol: None,
             has_body: false,
             trusted_peer: false,
         };

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::ids::{Owner, SessionKey};
+use super::rejection::Rejection;
 use super::time::Timestamp;
 
 /// How a session ended.
@@ -59,6 +60,18 @@ impl Standing {
             Self::Live => "live",
             Self::Suspended => "suspended",
             Self::Ended(cause) => cause.as_str(),
+        }
+    }
+
+    /// What a call in such a session is refused with.
+    #[must_use]
+    pub const fn rejection(self) -> Option<Rejection> {
+        match self {
+            Self::Live => None,
+            Self::Suspended => Some(Rejection::SessionSuspended),
+            Self::Ended(EndCause::Expired) => Some(Rejection::SessionExpired),
+            Self::Ended(EndCause::Closed) => Some(Rejection::SessionClosed),
+            Self::Ended(EndCause::Revoked) => Some(Rejection::SessionRevoked),
         }
     }
 

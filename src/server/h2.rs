@@ -2,7 +2,7 @@
 //!
 //! Heads are judged by the `h2` crate: a malformed one resets its stream, one over the limit is answered with a bare 431,
 //! and neither reaches the front. The number of fields is not limited there, so the front counts. Interim responses cannot
-//! be sent: hyper has no way to.
+//! be sent: hyper has no way to. A CONNECT that announces a body ends the whole connection, in hyper too.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -12,18 +12,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::batch::Batched;
 use super::body::RequestBody;
 use super::socket::Transport;
 use super::stall::{self, Told};
-use super::{Context as Worker, Front};
+use super::{Context as Worker, Front, h2_tunnel};
 
 /// Bytes of answers queued per stream before the front's body is asked for no more.
 const QUEUED_BYTES: usize = 64 * 1024;
@@ -68,7 +69,10 @@ pub(super) async fn serve<F: Front, T: Transport>(
 ) {
     let limits = &worker.limits;
     let streams = Arc::new(Streams::default());
-    let service = service_fn(|request| call::<F>(request, &connection, &streams));
+    // Tunnels end with their connection: what is left of it is no use to them.
+    let tunnels = CancellationToken::new();
+    let _over = tunnels.clone().drop_guard();
+    let service = service_fn(|request| call::<F>(request, &connection, &streams, &tunnels));
     let socket = Batched::new(socket);
     let mut http = pin!(builder(worker.as_ref()).serve_connection(TokioIo::new(socket.clone()), service));
     let mut begun = pin!(worker.drain.begun());
@@ -134,6 +138,7 @@ fn builder<F>(worker: &Worker<F>) -> http2::Builder<stall::Streams> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(QUEUED_BYTES)
+        .enable_connect_protocol()
         // Also what ends a connection whose client stopped reading: the ping is not answered.
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(limits.write_timeout);
@@ -142,14 +147,23 @@ fn builder<F>(worker: &Worker<F>) -> http2::Builder<stall::Streams> {
 
 /// Answers one request.
 fn call<F: Front>(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     connection: &Arc<F::Connection>,
     streams: &Arc<Streams>,
+    tunnels: &CancellationToken,
 ) -> impl Future<Output = Result<Response<Told<F::Body, Stream>>, Infallible>> + Send + use<F> {
     let stream = Stream::open(streams);
     let connection = Arc::clone(connection);
+    let connect = (request.method() == Method::CONNECT).then(|| (hyper::upgrade::on(&mut request), tunnels.clone()));
     async move {
         let response = F::answer(connection, request.map(RequestBody::stream), None, None).await;
-        Ok(response.map(|body| Told::new(body, stream)))
+        match connect {
+            Some((upgrade, over)) if response.status().is_success() => {
+                let (parts, body) = response.into_parts();
+                h2_tunnel::open::<F>(upgrade, body, over, stream);
+                Ok(Response::from_parts(parts, Told::switched()))
+            }
+            _ => Ok(response.map(|body| Told::new(body, stream))),
+        }
     }
 }

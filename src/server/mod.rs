@@ -29,6 +29,7 @@ mod fronts;
 pub mod gateway;
 pub mod h1;
 mod h2;
+mod h2_tunnel;
 mod limits;
 pub mod listener;
 mod peer;
@@ -72,11 +73,11 @@ pub trait Front: Send + Sync + 'static {
         hint: Option<Hint<'_>>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
-    /// Goes on after an answer of `101` over HTTP/1: from now on the connection is what the front and the client make of
-    /// it. `body` is of that answer; `early` is what the client sent behind its request. The future is dropped when the
+    /// Goes on after an answer of `101` over HTTP/1, or of success to a CONNECT over HTTP/2: from now on the connection or
+    /// the stream is what the front and the client make of it. `body` is of that answer; `early` is what the client sent behind its request. The future is dropped when the
     /// drain ends.
     ///
-    /// The outcome says whether the client may take what it got for the whole; otherwise the connection is reset.
+    /// The outcome says whether the client may take what it got for the whole; otherwise it is reset.
     fn tunnel(body: Self::Body, client: &mut dyn Transport, early: Vec<u8>) -> impl Future<Output = bool> + Send {
         drop((body, client, early));
         std::future::ready(false)

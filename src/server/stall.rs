@@ -5,6 +5,9 @@
 //! drops one whose client let the last part of an answer lie for the whole write time-out. Dropping it resets the stream.
 //!
 //! The bound is on a whole part: a client must take what the front gave at once, up to 64 KiB, in that time.
+//!
+//! The same wrapper resets a stream that has become a tunnel: hyper writes to it in a task of its own, which takes every
+//! end of the tunnel for a regular one.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -15,6 +18,7 @@ use std::time::Duration;
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
+use tokio_util::sync::CancellationToken;
 
 use crate::timer::{Deadline, Timer};
 
@@ -22,6 +26,17 @@ thread_local! {
     /// What the body of an answer said when it was polled last, for the task around it. Both happen within one poll, and
     /// such polls do not nest.
     static SAID: Cell<Said> = const { Cell::new(Said::Nothing) };
+}
+
+thread_local! {
+    /// What resets the stream whose task is spawned next. hyper spawns the one that writes to a tunnel in the poll in which
+    /// it gets the answer that opens it. If the client has left by then, another task takes what nobody will cancel.
+    static RESET: Cell<Option<CancellationToken>> = const { Cell::new(None) };
+}
+
+/// Has the task that hyper spawns for a tunnel drop its stream when `reset` is cancelled.
+pub(super) fn reset_next_task_by(reset: CancellationToken) {
+    RESET.set(Some(reset));
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +58,19 @@ pub(super) struct Streams {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, task: F) {
-        tokio::spawn(Task { task: Some(task), deadline: self.timer.deadline(), allowed: self.allowed });
+        let task = Task { task: Some(task), deadline: self.timer.deadline(), allowed: self.allowed };
+        match RESET.take() {
+            None => tokio::spawn(task),
+            // First of all it looks whether it should end: with the front's half of the tunnel gone as well, it would tell
+            // the client that all is well.
+            Some(reset) => tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = reset.cancelled() => {}
+                    () = task => {}
+                }
+            }),
+        };
     }
 }
 
@@ -83,14 +110,19 @@ pin_project! {
     /// The body of an answer, which tells the task around it what it does, and keeps `guard` as long as it lives.
     pub(super) struct Told<B, G> {
         #[pin]
-        body: B,
-        guard: G,
+        body: Option<B>,
+        guard: Option<G>,
     }
 }
 
 impl<B, G> Told<B, G> {
     pub(super) const fn new(body: B, guard: G) -> Self {
-        Self { body, guard }
+        Self { body: Some(body), guard: Some(guard) }
+    }
+
+    /// Of an answer that opens a tunnel. What follows it is not for hyper.
+    pub(super) const fn switched() -> Self {
+        Self { body: None, guard: None }
     }
 }
 
@@ -99,16 +131,17 @@ impl<B: Body, G> Body for Told<B, G> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let frame = self.project().body.poll_frame(cx);
+        let Some(body) = self.project().body.as_pin_mut() else { return Poll::Ready(None) };
+        let frame = body.poll_frame(cx);
         SAID.set(if matches!(frame, Poll::Ready(Some(Ok(_)))) { Said::Part } else { Said::Wait });
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

@@ -21,6 +21,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What is the same for all calls of a connection.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub struct Outgoing<'a, 'r, 's> {
     pub via: &'a HeaderValue,
     /// The `host` field.
     pub host: HostField,
+    /// Our half of a WebSocket handshake that the client did not have to begin itself (RFC 8441 section 5).
+    pub websocket_key: Option<&'a HeaderValue>,
     /// Who takes interim responses.
     pub interim: Option<Interim<'a>>,
 }
@@ -106,7 +109,7 @@ impl Outbound for Outgoing<'_, '_, '_> {
         self.write_proof(out);
         field(out, self.names.name(Field::Correlation), self.ids.correlation.as_bytes());
         field(out, &REQUEST_ID, self.ids.request.as_bytes());
-        field_with(out, &TRACE_PARENT, |out| trace::write_parent(self.head.origin().trace_parent, out));
+        self.write_trace(out);
         self.write_origin(host, out);
         field(out, &header::VIA, self.via.as_bytes());
         if self.head.takes_trailers() {
@@ -115,6 +118,9 @@ impl Outbound for Outgoing<'_, '_, '_> {
         if let Some(protocols) = self.head.upgrade() {
             field(out, &header::CONNECTION, b"upgrade");
             field(out, &header::UPGRADE, protocols.as_bytes());
+            if let Some(key) = self.websocket_key {
+                field(out, &header::SEC_WEBSOCKET_KEY, key.as_bytes());
+            }
         }
     }
 }
@@ -144,7 +150,8 @@ impl Outgoing<'_, '_, '_> {
     fn write_forwarded(&self, out: &mut Vec<u8>) {
         let join = self.head.cookie_lines() > 1;
         for (name, value) in self.head.forwarded() {
-            if !(join && *name == header::COOKIE) {
+            let replaced = self.websocket_key.is_some() && *name == header::SEC_WEBSOCKET_KEY;
+            if !(replaced || join && *name == header::COOKIE) {
                 field(out, name, value.as_bytes());
             }
         }
@@ -179,6 +186,18 @@ impl Outgoing<'_, '_, '_> {
         }
         if let Some(scopes) = &caller.scopes {
             field(out, &SCOPES, scopes.as_bytes());
+        }
+    }
+
+    /// The trace. What the client's tracing system says of it means nothing in another one.
+    fn write_trace(&self, out: &mut Vec<u8>) {
+        let origin = self.head.origin();
+        let mut kept = false;
+        field_with(out, &TRACE_PARENT, |out| kept = trace::write_parent(origin.trace_parent, out));
+        if kept && origin.has_trace_state {
+            for state in self.head.raw().headers.get_all(&TRACE_STATE) {
+                field(out, &TRACE_STATE, state.as_bytes());
+            }
         }
     }
 

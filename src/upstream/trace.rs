@@ -3,8 +3,8 @@
 use http::HeaderValue;
 
 /// Writes the value for the upstream: the client's trace and flags with a span of ours, or a new trace that nobody
-/// sampled.
-pub(super) fn write_parent(client: Option<&HeaderValue>, out: &mut Vec<u8>) {
+/// sampled. Says whether it is the client's, whose `tracestate` belongs to it then (section 3.3).
+pub(super) fn write_parent(client: Option<&HeaderValue>, out: &mut Vec<u8>) -> bool {
     let span: [u8; 8] = crate::random::bytes();
     match client.map(HeaderValue::as_bytes).filter(|value| is_valid(value)) {
         Some(given) => {
@@ -12,6 +12,7 @@ pub(super) fn write_parent(client: Option<&HeaderValue>, out: &mut Vec<u8>) {
             out.extend_from_slice(&given[..36]);
             hex(&span, out);
             out.extend_from_slice(&given[52..]);
+            true
         }
         None => {
             let trace: [u8; 16] = crate::random::bytes();
@@ -20,6 +21,7 @@ pub(super) fn write_parent(client: Option<&HeaderValue>, out: &mut Vec<u8>) {
             out.push(b'-');
             hex(&span, out);
             out.extend_from_slice(b"-00");
+            false
         }
     }
 }

@@ -219,7 +219,7 @@ fn memory_stays_bounded_while_a_large_answer_waits_for_its_reader() {
     let gate = Gate::file_less(&origin.url());
     let session = gate.open();
     let mut raw = gate.connect();
-    let before = resident(&gate);
+    let before = gate.resident();
     raw.send(session.get("/orders").bytes());
     raw.next_head().expect("the head");
     let mut read = 0;
@@ -228,7 +228,7 @@ fn memory_stays_bounded_while_a_large_answer_waits_for_its_reader() {
         let bytes = raw.read_at_least(1).len();
         assert!(bytes > 0, "cut at {read}");
         read += bytes;
-        most = most.max(resident(&gate));
+        most = most.max(gate.resident());
     }
     assert!(most.saturating_sub(before) < 64 * 1024 * 1024, "{before} to {most} bytes");
 }
@@ -244,14 +244,14 @@ fn memory_stays_bounded_while_an_upload_waits_for_an_upstream_that_does_not_read
     let gate = Gate::configured(&config);
     let session = gate.open();
     let mut raw = gate.connect();
-    let before = resident(&gate);
+    let before = gate.resident();
     raw.send(session.post("/orders", "").set("content-length", "1000000000").head());
     origin.await_calls(1);
     raw.stop_waiting_after(Duration::from_millis(500));
     let chunk = vec![b'x'; 1024 * 1024];
     let taken = (0..1000).take_while(|_| raw.try_send(&chunk).is_ok()).count();
     assert!(taken < 64, "{taken} MiB went somewhere");
-    let grown = resident(&gate).saturating_sub(before);
+    let grown = gate.resident().saturating_sub(before);
     assert!(grown < 64 * 1024 * 1024, "{grown} bytes");
 }
 
@@ -323,13 +323,6 @@ fn connected(gate: &Gate, session: &Session) -> crate::harness::Raw {
     let mut raw = gate.connect();
     raw.exchange(&session.get("/orders")).assert_status(200);
     raw
-}
-
-/// Resident memory in bytes.
-fn resident(gate: &Gate) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).expect("the gate runs on Linux");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
-    line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number") * 1024
 }
 
 /// Processor time used so far.

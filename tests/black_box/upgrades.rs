@@ -17,7 +17,6 @@ use crate::harness::{
     CLIENT, Call, Certificate, Config, Gate, Line, Origin, Raw, Session, Setup, eventually, now, token_with,
 };
 
-const ADMIN_TOKEN: &str = "the-admin-token-of-the-tests-0123456789";
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -366,22 +365,6 @@ fn the_connection_of_a_tunnel_carries_no_other_call() {
     assert!(seen[tunnel + 1..].iter().all(|after| after.connection != seen[tunnel].connection), "{seen:?}");
 }
 
-/// A gate that can be told to end sessions, and one frame of a WebSocket.
-fn administered(upstream: &str) -> Gate {
-    let config = Config::new(upstream)
-        .lenient()
-        .issuer("name = \"main\"\nleeway = \"0s\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]")
-        .section("admin", "address = \"127.0.0.1:0\"\ntoken = { file = \"{dir}/admin-token\" }");
-    let setup = Setup::configured(&config);
-    setup.write("admin-token", ADMIN_TOKEN);
-    setup.start()
-}
-
-fn revoke(gate: &Gate, session: &Session) {
-    let call = Call::new("DELETE", &format!("/sessions/{}", session.id));
-    gate.admin(&call.field("authorization", &format!("Bearer {ADMIN_TOKEN}"))).assert_status(200);
-}
-
 #[test]
 fn a_revoked_session_ends_its_websocket_with_1008() {
     let (told, heard) = mpsc::channel();
@@ -390,7 +373,7 @@ fn a_revoked_session_ends_its_websocket_with_1008() {
         line.send(b"\x81\x05hello");
         let _ = told.lock().expect("the channel").send(line.read_to_end());
     });
-    let gate = administered(&origin.url());
+    let gate = Gate::administered(&origin.url());
     let session = gate.open();
     let mut raw = gate.connect();
     raw.send(handshake(&session).bytes());
@@ -400,7 +383,7 @@ fn a_revoked_session_ends_its_websocket_with_1008() {
     thread::sleep(Duration::from_millis(300));
 
     let begun = Instant::now();
-    revoke(&gate, &session);
+    gate.revoke(&session);
     let close = raw.read_at_least(1000);
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert_eq!((close[0], close[1] as usize), (0x88, close.len() - 2), "{close:?}");
@@ -420,13 +403,13 @@ fn a_frame_is_never_broken_by_a_close() {
         line.send(b"\x81\x7dhalf a frame");
         line.hang();
     });
-    let gate = administered(&origin.url());
+    let gate = Gate::administered(&origin.url());
     let session = gate.open();
     let mut raw = gate.connect();
     raw.send(handshake(&session).bytes());
     assert_agreed(&mut raw);
     expect(&mut raw, b"\x81\x7dhalf a frame");
-    revoke(&gate, &session);
+    gate.revoke(&session);
     raw.assert_closed();
 }
 
@@ -436,14 +419,14 @@ fn another_protocol_just_ends_with_its_session_or_token() {
         line.send(agreement("feed"));
         echo(line);
     });
-    let gate = administered(&origin.url());
+    let gate = Gate::administered(&origin.url());
     let session = gate.open();
     let ask = |session: &Session| session.get("/live").field("connection", "upgrade").field("upgrade", "feed");
     let mut raw = gate.connect();
     raw.send(ask(&session).bytes());
     assert_eq!(raw.next_head().expect("an answer").status, 101);
     let begun = Instant::now();
-    revoke(&gate, &session);
+    gate.revoke(&session);
     raw.assert_closed();
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 
@@ -532,7 +515,7 @@ fn a_tunnel_works_over_tls() {
 fn a_websocket_client_and_server_of_others_understand_each_other() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
-    let gate = administered(&format!("http://{}", listener.local_addr().expect("an address")));
+    let gate = Gate::administered(&format!("http://{}", listener.local_addr().expect("an address")));
     let session = gate.open();
     let server = runtime.spawn(async move {
         let (socket, _) = listener.accept().await.expect("the gate connects");
@@ -562,7 +545,7 @@ fn a_websocket_client_and_server_of_others_understand_each_other() {
             assert_eq!(client.next().await.expect("an answer").expect("in order"), message);
         }
         let revoking = move || {
-            revoke(&gate, &session);
+            gate.revoke(&session);
             gate
         };
         let _gate = tokio::task::spawn_blocking(revoking).await.expect("revoked");

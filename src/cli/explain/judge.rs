@@ -115,6 +115,7 @@ impl Judge<'_> {
             uri: asked.uri,
             version: Version::HTTP_11,
             headers: asked.headers,
+            protocol: None,
             has_body: asked.has_body,
             trusted_peer: false,
         };

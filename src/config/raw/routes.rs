@@ -76,7 +76,7 @@ pub struct Route {
     #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<At<String>>,
-    /// Methods it takes: `GET` (which brings `HEAD`), `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`.
+    /// Methods it takes: `GET` (which brings `HEAD`, and WebSocket over HTTP/1.1 and HTTP/2), `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`.
     /// Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<MethodName>>")]

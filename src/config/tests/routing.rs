@@ -32,6 +32,7 @@ fn call(
         uri: request.uri(),
         version: request.version(),
         headers: request.headers(),
+        protocol: None,
         has_body: method == "PUT",
         trusted_peer: false,
     };

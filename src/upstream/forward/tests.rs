@@ -25,10 +25,17 @@ struct Setting {
     authorization: ForwardAuthorization,
     host: HostField,
     trusted: bool,
+    /// Asked for with an extended CONNECT.
+    websocket: bool,
 }
 
-const PLAIN: Setting =
-    Setting { exempt: false, authorization: ForwardAuthorization::Keep, host: HostField::Preserve, trusted: false };
+const PLAIN: Setting = Setting {
+    exempt: false,
+    authorization: ForwardAuthorization::Keep,
+    host: HostField::Preserve,
+    trusted: false,
+    websocket: false,
+};
 
 fn caller() -> Arc<Caller> {
     let claims = r#"{"client_id":"shop","sub":"grüße","scope":"orders:read x","exp":4000000000}"#;
@@ -77,17 +84,21 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
         })
         .unwrap();
     let names = FieldNames::default();
+    let protocol = HeaderValue::from_static("websocket");
     let raw = RawHead {
         method: request.method(),
         uri: request.uri(),
         version: request.version(),
         headers: request.headers(),
+        protocol: setting.websocket.then_some(&protocol),
         has_body: false,
         trusted_peer: setting.trusted,
     };
     let head = Head::parse(raw, &names, "gate").unwrap();
     let session = head.seen(Field::SessionId).value.map(|_| HeaderValue::from_static("canonical"));
+    let key = HeaderValue::from_static("ours");
     let outgoing = Outgoing {
+        websocket_key: setting.websocket.then_some(&key),
         head: &head,
         passage: &passage(&routes, &head),
         names: &names,
@@ -145,6 +156,34 @@ fn call(fields: &[(&str, &str)]) -> Request<()> {
         request = request.header(*name, *value);
     }
     request.body(()).unwrap()
+}
+
+#[test]
+fn the_state_of_a_trace_goes_with_the_trace() {
+    let states = |fields: &[(&str, &str)]| {
+        let lines = shown(&call(fields), PLAIN);
+        lines.into_iter().filter(|line| line.starts_with("tracestate")).collect::<Vec<_>>()
+    };
+    const PARENT: (&str, &str) = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let (one, two) = (("tracestate", "a=1,b=2"), ("tracestate", "c=3"));
+    assert_eq!(states(&[one, PARENT, two]), ["tracestate: a=1,b=2", "tracestate: c=3"]);
+    for lost in [&[one][..], &[("traceparent", "00-0-0-00"), one], &[PARENT, one, PARENT]] {
+        assert_eq!(states(lost), Vec::<String>::new(), "{lost:?}");
+    }
+}
+
+#[test]
+fn the_key_of_a_handshake_is_ours_where_the_client_has_none() {
+    let mut request = call(&[("sec-websocket-key", "theirs"), ("sec-websocket-version", "13")]);
+    *request.version_mut() = http::Version::HTTP_2;
+    let setting = Setting { websocket: true, ..PLAIN };
+    let lines = shown(&request, setting);
+    assert_eq!(lines[0], "GET /a%20b/..x;/?q=%2B&&x 1.1");
+    for line in ["connection: upgrade", "upgrade: websocket", "sec-websocket-key: ours", "sec-websocket-version: 13"] {
+        let name = line.split(':').next().unwrap();
+        let same: Vec<_> = lines.iter().filter(|known| known.split(':').next() == Some(name)).collect();
+        assert_eq!(same, [line]);
+    }
 }
 
 #[test]

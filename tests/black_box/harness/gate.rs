@@ -387,6 +387,13 @@ impl Gate {
         self.child.id()
     }
 
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the gate runs on Linux");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number") * 1024
+    }
+
     /// Waits for the end of the process.
     #[track_caller]
     pub fn exit_code(&mut self) -> Option<i32> {

@@ -4,6 +4,7 @@ mod config;
 mod frames;
 mod gate;
 mod http2;
+mod operator;
 mod origin;
 mod raw;
 mod refusal;

@@ -132,7 +132,8 @@ impl World {
         headers.insert("client-id", HeaderValue::from_static(CLIENT));
         let uri = Uri::from_static("/session");
         let (version, has_body, trusted_peer) = (Version::HTTP_11, false, false);
-        let raw = RawHead { method: &Method::POST, uri: &uri, version, headers: &headers, has_body, trusted_peer };
+        let (method, headers) = (&Method::POST, &headers);
+        let raw = RawHead { method, uri: &uri, version, headers, protocol: None, has_body, trusted_peer };
         let head = Head::parse(raw, &self.live.names, &self.live.via).expect("a good head");
         let now = self.gate.clock().now();
         let admission = self.gate.admit(&self.live, &head, now, &self.memo, &mut Known::default()).now_or_never();
@@ -205,6 +206,7 @@ fn check_in(world: &World, call: &Call<'_>) {
         uri: &uri,
         version: if call.old_version { Version::HTTP_10 } else { Version::HTTP_11 },
         headers: &headers,
+        protocol: None,
         has_body: call.has_body,
         trusted_peer: call.trusted,
     };
