@@ -1,0 +1,117 @@
+//! The body of a response.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::response::Parts;
+use http::{StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+
+use super::failure;
+use super::link::Slot;
+use super::sending::{Sending, allowed};
+use crate::upstream::UpstreamError;
+use crate::upstream::upload::UploadFault;
+
+/// What a response holds of its call until it has ended.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) sending: Sending,
+    pub(super) _slot: Slot,
+}
+
+/// The body of a reply. Dropped before its end it resets the stream (CANCEL); the connection goes on.
+#[derive(Debug)]
+pub(in crate::upstream) struct ReplyBody {
+    /// The stream and the call, until the body has ended.
+    stream: Option<(RecvStream, Live)>,
+    /// Given away, and not yet asked of the upstream again.
+    unreleased: usize,
+    /// What is left of the announced length; the `h2` crate holds the upstream to it.
+    left: Option<u64>,
+    /// The client does not deliver the rest of the request.
+    fault: Option<UploadFault>,
+}
+
+impl ReplyBody {
+    /// The head as it goes on, and the body that belongs to it.
+    pub(super) fn new(mut head: Parts, stream: RecvStream, to_head: bool, live: Live) -> (Parts, Self) {
+        let bodiless = to_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if head.status == StatusCode::NO_CONTENT {
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        let ended = bodiless || stream.is_end_stream();
+        let left = if ended { Some(0) } else { length };
+        let stream = (!ended).then_some((stream, live));
+        (head, Self { stream, unreleased: 0, left, fault: None })
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        let Some((stream, live)) = &mut self.stream else { return Poll::Ready(None) };
+        if self.fault.is_none()
+            && let Poll::Ready(Err(fault)) = live.sending.poll(context)
+        {
+            self.fault = Some(fault);
+        }
+        if self.unreleased > 0 {
+            // The client has taken it, or there would be no asking for more.
+            _ = stream.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
+        }
+        match stream.poll_data(context) {
+            Poll::Ready(Some(Ok(data))) => {
+                self.unreleased = data.len();
+                self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                if stream.is_end_stream() {
+                    self.stream = None;
+                }
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.failed(error)))),
+            Poll::Ready(None) => {}
+            // An upstream that waits for the rest of the request would wait for ever.
+            Poll::Pending => {
+                return self.fault.map_or(Poll::Pending, |fault| Poll::Ready(Some(Err(UpstreamError::Upload(fault)))));
+            }
+        }
+        match ready!(stream.poll_trailers(context)) {
+            Err(error) => Poll::Ready(Some(Err(self.failed(error)))),
+            Ok(trailers) => {
+                self.stream = None;
+                let trailers = trailers.map(allowed).filter(|trailers| !trailers.is_empty());
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    /// After an upload that failed, the reset of the stream is ours.
+    fn failed(&self, error: h2::Error) -> UpstreamError {
+        self.fault.map_or_else(|| failure(error), UpstreamError::Upload)
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        let polled = self.poll(context);
+        if matches!(polled, Poll::Ready(Some(Err(_)))) {
+            self.stream = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
