@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
@@ -187,7 +187,6 @@ pub(super) fn cause(error: &io::Error) -> Option<&rustls::Error> {
 pub(super) fn is_about_certificates(error: &rustls::Error) -> bool {
     use rustls::AlertDescription as Alert;
     match error {
-        rustls::Error::InvalidCertificate(CertificateError::BadSignature) => false,
         rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => true,
         rustls::Error::AlertReceived(alert) => matches!(
             alert,

@@ -16,8 +16,6 @@ mod link;
 mod reply;
 mod request;
 mod sending;
-#[cfg(test)]
-mod tests;
 
 use h2::Reason;
 
