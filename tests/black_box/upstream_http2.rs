@@ -198,8 +198,11 @@ fn trailers_cross_both_ways_also_without_a_body() {
         }
     }
     let mut raw = gate.connect();
-    let head =
-        session.call("POST", "/body").field("transfer-encoding", "chunked").field("content-type", "application/json");
+    let head = session
+        .call("POST", "/body")
+        .field("te", "trailers")
+        .field("transfer-encoding", "chunked")
+        .field("content-type", "application/json");
     raw.send(head.head());
     raw.send("2\r\n{}\r\n0\r\nx-mine: 7\r\nclient-id: evil\r\n\r\n");
     let reply = raw.reply();
