@@ -240,6 +240,32 @@ fn an_answer_that_is_cut_never_looks_whole() {
 }
 
 #[test]
+fn lengths_that_contradict_each_other_or_the_body_never_look_whole() {
+    let origin = Http2Origin::answering(None, 100, |mut call| async move {
+        let lengths = match call.request.uri().path() {
+            "/two" => &["2", "3"][..],
+            "/short" => &["3"],
+            "/long" => &["1"],
+            _ => &["2", "2"],
+        };
+        let mut head = Response::new(());
+        for length in lengths {
+            head.headers_mut().append("content-length", HeaderValue::from_static(length));
+        }
+        if let Ok(mut stream) = call.respond.send_response(head, false) {
+            let _ = stream.send_data(Bytes::from_static(b"ok"), true);
+        }
+    });
+    let gate = prior(&origin);
+    let session = gate.open();
+    for (target, whole) in [("/two", false), ("/short", false), ("/long", false), ("/same", true)] {
+        let reply = gate.connect().exchange(&session.get(target));
+        assert_eq!(reply.status == 200 && reply.complete, whole, "{target} {reply:?}");
+        assert!(reply.all("content-length").len() <= 1, "{reply:?}");
+    }
+}
+
+#[test]
 fn a_goodbye_during_calls_loses_none_and_repeats_none() {
     let origin = Http2Origin::answering(None, 100, |call| async move {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,7 +1,7 @@
 //! One request and the head of its response, on one stream.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use h2::RecvStream;
 use h2::client::ResponseFuture;
@@ -28,6 +28,15 @@ pub(in crate::upstream) struct Exchange {
     to_head: bool,
     interim: u8,
     unprocessed: bool,
+}
+
+/// A final response head and what follows from it.
+#[derive(Debug)]
+pub(in crate::upstream) struct Head {
+    pub(super) parts: Parts,
+    pub(super) body: RecvStream,
+    /// The length it announces.
+    pub(super) length: Option<u64>,
 }
 
 impl Exchange {
@@ -71,7 +80,7 @@ impl Exchange {
         &mut self,
         context: &mut Context<'_>,
         interim: impl Fn(&Parts),
-    ) -> Poll<Result<http::Response<RecvStream>, UpstreamError>> {
+    ) -> Poll<Result<Head, UpstreamError>> {
         while let Poll::Ready(Some(head)) = self.response.poll_informational(context) {
             let (head, ()) = head.map_err(|error| self.failed(error))?.into_parts();
             self.interim += 1;
@@ -81,12 +90,14 @@ impl Exchange {
             }
             interim(&head);
         }
-        Pin::new(&mut self.response).poll(context).map_err(|error| self.failed(error))
+        let response = ready!(Pin::new(&mut self.response).poll(context)).map_err(|error| self.failed(error))?;
+        let (parts, body) = response.into_parts();
+        Poll::Ready(reply::length(&parts.headers).map(|length| Head { parts, body, length }))
     }
 }
 
 impl exchange::Exchange for Exchange {
-    type Head = http::Response<RecvStream>;
+    type Head = Head;
 
     fn poll_head(
         &mut self,
@@ -100,10 +111,9 @@ impl exchange::Exchange for Exchange {
     }
 
     fn reply(self, head: Self::Head) -> Reply {
-        let (head, body) = head.into_parts();
         let Self { slot, mut sending, to_head, .. } = self;
         sending.commit();
-        let (head, body) = reply::ReplyBody::new(head, body, to_head, reply::Live { sending, _slot: slot });
+        let (head, body) = reply::ReplyBody::new(head, to_head, reply::Live { sending, _slot: slot });
         Reply { head, body: ReplyBody::h2(body) }
     }
 

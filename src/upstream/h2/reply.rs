@@ -6,9 +6,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use http::response::Parts;
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
+use super::exchange::Head;
 use super::failure;
 use super::link::Slot;
 use super::sending::{Sending, allowed};
@@ -37,11 +38,14 @@ pub(in crate::upstream) struct ReplyBody {
 
 impl ReplyBody {
     /// The head as it goes on, and the body that belongs to it.
-    pub(super) fn new(mut head: Parts, stream: RecvStream, to_head: bool, live: Live) -> (Parts, Self) {
+    pub(super) fn new(head: Head, to_head: bool, live: Live) -> (Parts, Self) {
+        let Head { parts: mut head, body: stream, length } = head;
         let bodiless = to_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if head.status == StatusCode::NO_CONTENT {
             head.headers.remove(header::CONTENT_LENGTH);
+        } else if let Some(length) = length {
+            // Written twice, it would be read twice.
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         let ended = bodiless || stream.is_end_stream();
         let left = if ended { Some(0) } else { length };
@@ -92,6 +96,23 @@ impl ReplyBody {
     }
 }
 
+/// The length that a head announces: plain digits, and one number however often. The `h2` crate looks at the first only, and
+/// at none of an answer to HEAD.
+pub(super) fn length(fields: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
+    let mut length = None;
+    for value in fields.get_all(header::CONTENT_LENGTH) {
+        let digits = value.as_bytes();
+        let plain = !digits.is_empty() && digits.len() < 20 && digits.iter().all(u8::is_ascii_digit);
+        let number = value.to_str().ok().filter(|_| plain).and_then(|text| text.parse::<u64>().ok());
+        let number = number.ok_or(UpstreamError::Malformed("a length"))?;
+        if length.is_some_and(|before| before != number) {
+            return Err(UpstreamError::Malformed("two lengths"));
+        }
+        length = Some(number);
+    }
+    Ok(length)
+}
+
 impl Body for ReplyBody {
     type Data = Bytes;
     type Error = UpstreamError;
@@ -113,5 +134,29 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_one_number_in_plain_digits() {
+        for (values, expected) in [
+            (&[][..], Some(None)),
+            (&["5"], Some(Some(5))),
+            (&["5", "5"], Some(Some(5))),
+            (&["5", "05"], Some(Some(5))),
+            (&["5", "6"], None),
+            (&["+5"], None),
+            (&["5, 5"], None),
+            (&[""], None),
+            (&["99999999999999999999"], None),
+        ] {
+            let mut fields = HeaderMap::new();
+            values.iter().for_each(|value| _ = fields.append(header::CONTENT_LENGTH, HeaderValue::from_static(value)));
+            assert_eq!(length(&fields).ok(), expected, "{values:?}");
+        }
     }
 }
