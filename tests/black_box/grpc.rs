@@ -154,7 +154,11 @@ impl Client {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let address = serve(&runtime);
-        let config = Config::new(&format!("http://{address}")).lenient().upstream_setting("protocol = \"http2\"");
+        // Strict, but for the media types: gRPC says what it accepts by what it sends.
+        let config = Config::new(&format!("http://{address}")).upstream_setting("protocol = \"http2\"").route(
+            "name = \"all\"\npath = \"/{*rest}\"\nupstream = \"shop\"\n\
+             headers = { content-type = { allow = [\"application/grpc*\"] }, accept = { required_on = \"never\" } }",
+        );
         let gate = Gate::configured(&config);
         let session = gate.open();
         let endpoint = Channel::from_shared(format!("http://{}", gate.address())).expect("an address");

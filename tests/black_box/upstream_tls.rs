@@ -78,7 +78,7 @@ fn an_upstream_that_cannot_prove_its_name_is_502_and_gets_no_byte() {
         let origin = SecureOrigin::answering(by.server(&issued, &[], None), |_, _| panic!("a request was sent"));
         let gate = start(&config(&origin.url(), "ca = \"{dir}/ca.pem\""), &[("ca.pem", &authority.pem)]);
         assert_tls_failure(&gate, "tls_certificate_error");
-        assert!(gate.stderr().contains(cause), "{cause}: {}", gate.stderr());
+        eventually(&format!("the log says {cause}"), || gate.stderr().contains(cause));
     }
     // The name may be said; then it counts.
     let origin = SecureOrigin::start(authority.server(&authority.issue("elsewhere.test"), &[], None));
