@@ -1,5 +1,6 @@
 //! The connections of one worker to one endpoint: those that rest, and those that carry many calls.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use super::tls::Offer;
 use super::{Endpoint, PoolConfig, Protocol, UpstreamError};
 
 /// A connection idle for longer than this may have got news that only the runtime's driver knows of.
-const MOMENT: Duration = Duration::from_millis(1);
+pub(super) const MOMENT: Duration = Duration::from_millis(1);
 
 /// A connection idle for longer than this gives its buffers back when it is looked at.
 const DOZE: Duration = Duration::from_secs(1);
@@ -137,12 +138,17 @@ impl EndpointPool {
     /// A socket, and whether HTTP/2 is to be spoken over it.
     async fn dial(&self, config: &PoolConfig, offer: Offer) -> Result<(Socket, bool), UpstreamError> {
         let socket = dial(&self.endpoint, config.connect_timeout).await?;
-        match &config.transport.tls {
-            Some(tls) if self.endpoint.tls => match tls.connect(&self.endpoint, socket, offer).await {
-                Ok((socket, http2)) => Ok((Socket::Tls(socket), http2)),
-                Err(source) => Err(UpstreamError::Handshake { endpoint: self.name(), source }),
-            },
-            Some(_) | None => Ok((Socket::Tcp(socket), offer == Offer::Http2)),
+        if !self.endpoint.tls {
+            return Ok((Socket::Tcp(socket), offer == Offer::Http2));
+        }
+        let secured = match &config.transport.tls {
+            Some(tls) => tls.connect(&self.endpoint, socket, offer).await,
+            // A compiled configuration has it. Without it nobody falls back to cleartext.
+            None => Err(io::ErrorKind::InvalidInput.into()),
+        };
+        match secured {
+            Ok((socket, http2)) => Ok((Socket::Tls(socket), http2)),
+            Err(source) => Err(UpstreamError::Handshake { endpoint: self.name(), source }),
         }
     }
 

@@ -10,12 +10,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::h2::{Link, Slot};
+use super::pool::MOMENT;
 use super::socket::Socket;
 use super::{Http2Config, UpstreamError};
 
-/// A connection idle for longer than this may have got news that only its task knows of.
-const MOMENT: Duration = Duration::from_millis(1);
-
+/// The HTTP/2 connections to one endpoint.
 pub(super) struct Shared {
     config: Http2Config,
     links: Mutex<Vec<Link>>,
@@ -49,8 +48,8 @@ impl Shared {
 
     /// A stream of an open connection.
     pub(super) async fn slot(&self) -> Option<Slot> {
-        let rested = self.links.lock().iter().filter_map(Link::rested).max()?.max(Duration::ZERO);
-        if rested > MOMENT {
+        let rested = self.links.lock().iter().filter_map(Link::rested).max();
+        if rested.is_some_and(|rested| rested > MOMENT) {
             // Lets the tasks of the connections see what has arrived.
             tokio::task::yield_now().await;
         }
