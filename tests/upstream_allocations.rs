@@ -4,11 +4,13 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 use http_body_util::BodyExt;
 use sessiongate::timer::Timer;
+use sessiongate::upstream::fields::Fields;
 use sessiongate::upstream::upload::Upload;
-use sessiongate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, WorkerPool};
+use sessiongate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, Transport, WorkerPool};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -22,8 +24,16 @@ impl Outbound for Get {
         &Method::GET
     }
 
-    fn write_head(&self, _: &Endpoint, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"GET / HTTP/1.1\r\nhost: origin\r\n");
+    fn target(&self) -> Option<&PathAndQuery> {
+        None
+    }
+
+    fn host<'a>(&'a self, endpoint: &'a Endpoint) -> &'a [u8] {
+        endpoint.authority.as_bytes()
+    }
+
+    fn fields(&self, out: &mut impl Fields) {
+        out.field(&http::header::ACCEPT, b"*/*");
     }
 }
 
@@ -57,7 +67,12 @@ async fn call(pool: &WorkerPool) {
 #[tokio::test]
 async fn a_warm_call_allocates_only_the_header_map_of_its_answer() {
     let _profiler = dhat::Profiler::builder().testing().build();
-    let endpoint = Endpoint { host: "127.0.0.1".into(), port: origin(), authority: HeaderValue::from_static("origin") };
+    let endpoint = Endpoint {
+        host: "127.0.0.1".into(),
+        port: origin(),
+        authority: HeaderValue::from_static("origin"),
+        tls: false,
+    };
     let config = PoolConfig {
         name: "origin".into(),
         endpoints: vec![endpoint],
@@ -66,6 +81,7 @@ async fn a_warm_call_allocates_only_the_header_map_of_its_answer() {
         idle_timeout: Duration::from_secs(5),
         max_idle: 4,
         host: HostField::Endpoint,
+        transport: Transport::default(),
     };
     let pool = WorkerPool::new(config, Timer::start());
     for _ in 0..100 {

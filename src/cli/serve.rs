@@ -62,7 +62,7 @@ struct FilelessArgs {
     #[arg(long, value_name = "ADDR", value_parser = parse_address, requires_all = ["upstream", "hs256_secret_file"])]
     listen: Option<SocketAddr>,
 
-    /// The server that validated calls go to, http://HOST:PORT
+    /// The server that validated calls go to, http://HOST:PORT or https://HOST:PORT
     #[arg(long, value_name = "URL", value_parser = parse_upstream, requires_all = ["listen", "hs256_secret_file"])]
     upstream: Option<Url>,
 
@@ -106,7 +106,7 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn parse_upstream(text: &str) -> Result<Url, String> {
-    Url::parse(text).map_err(|error| format!("{error}; write http://HOST:PORT"))
+    Url::parse(text).map_err(|error| format!("{error}; write http://HOST:PORT or https://HOST:PORT"))
 }
 
 /// Where the configuration of a running gateway comes from.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use http::header::InvalidHeaderValue;
 use http::{HeaderValue, StatusCode};
 
 use super::grpc;
@@ -49,11 +50,12 @@ impl Template {
         let body = format!(
             "{{\"type\":\"{base}{code}\",\"title\":\"{title}\",\"status\":{number},\"detail\":\"{detail}\",\"code\":\"{code}\",\"instance\":\"urn:uuid:"
         );
-        let proxy_status = format!("{via}; error={}; details=\"{code}\"", proxy_error(row.reason));
+        let proxy_status = proxy_status(via, proxy_error(row.reason), code);
         let value =
             |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("sessiongate"));
         let challenge = challenge(code, status).map(value);
-        Self { status, proxy_status: value(proxy_status), challenge, grpc: grpc::Status::of(row), body: body.into() }
+        let proxy_status = proxy_status.unwrap_or_else(|_| HeaderValue::from_static("sessiongate"));
+        Self { status, proxy_status, challenge, grpc: grpc::Status::of(row), body: body.into() }
     }
 
     /// The body. Nothing in it comes from the request but the correlation id.
@@ -99,6 +101,11 @@ fn add_violations(body: &mut String, found: Violations, names: &FieldNames) {
         }
     }
     body.push(']');
+}
+
+/// `proxy-status`: who failed, and how (RFC 9209 section 2).
+pub(super) fn proxy_status(via: &str, error: &str, code: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    HeaderValue::try_from(format!("{via}; error={error}; details=\"{code}\""))
 }
 
 /// Error type of `proxy-status` (RFC 9209 section 2.3), by the reason of a refusal.

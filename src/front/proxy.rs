@@ -342,7 +342,12 @@ impl Call<'_> {
             let request_id = record.request_id();
             tracing::warn!(upstream = &*upstream, request_id, cause, "upstream call failed: {error}");
         }
-        self.refuse(error.rejection(), record)
+        let mut response = self.refuse(error.rejection(), record);
+        if let Some(kind) = error.proxy_error() {
+            let via = &self.scope.prepared.snapshot.via;
+            response::set_proxy_error(response.headers_mut(), via, kind, error.rejection());
+        }
+        response
     }
 }
 

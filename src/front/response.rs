@@ -156,6 +156,13 @@ pub(super) fn last_word(prepared: &Prepared, rejection: Rejection, record: &Call
     trailers
 }
 
+/// Says in `proxy-status` more precisely what failed than the refusal does (RFC 9209 section 2.3).
+pub(super) fn set_proxy_error(fields: &mut HeaderMap, via: &str, kind: &str, rejection: Rejection) {
+    if let Ok(value) = problem::proxy_status(via, kind, rejection.row().code) {
+        fields.insert(PROXY_STATUS, value);
+    }
+}
+
 /// An answer of the session endpoint.
 pub(super) fn answer(
     scope: &Scope,

@@ -8,10 +8,10 @@ use std::time::Duration;
 use http::response::Parts;
 use parking_lot::Mutex;
 
-use super::h1::{Exchange, Failed, ReplyBody};
-use super::pool::{Checkout, EndpointPool, Lease};
+use super::exchange::{Exchange, Failed};
+use super::pool::{Checkout, EndpointPool, Lease, Link, Need};
 use super::upload::{Progress, Upload};
-use super::{Outbound, PoolConfig, UpstreamError};
+use super::{Outbound, PoolConfig, ReplyBody, UpstreamError, h1, h2};
 use crate::timer::Timer;
 
 /// Totals of a pool since it was made.
@@ -57,7 +57,7 @@ impl WorkerPool {
     /// A pool as configured, without connections yet.
     #[must_use]
     pub fn new(config: PoolConfig, timer: Timer) -> Self {
-        let pool = |endpoint| Arc::new(EndpointPool::new(endpoint, config.max_idle));
+        let pool = |endpoint| Arc::new(EndpointPool::new(endpoint, &config));
         let endpoints = config.endpoints.iter().cloned().map(pool).collect();
         Self { config, endpoints, next: AtomicUsize::new(0), timer, counts: PoolCounts::default() }
     }
@@ -101,7 +101,8 @@ impl WorkerPool {
     ) -> Result<Reply, UpstreamError> {
         let progress = upload.progress();
         let progress = progress.as_deref();
-        let (endpoint, checkout) = self.checkout().await?;
+        let need = if request.upgrade().is_some() { Need::Switch } else { Need::Call };
+        let (endpoint, checkout) = self.checkout(need).await?;
         let reused = checkout.reused;
         let upload = match self.attempt(&endpoint, checkout, request, upload, progress, timeout).await {
             Ok(reply) => return Ok(reply),
@@ -110,22 +111,22 @@ impl WorkerPool {
             Err(Failed { error, .. }) => return Err(error),
         };
         self.counts.retries.fetch_add(1, Ordering::Relaxed);
-        let checkout = self.connect(&endpoint).await?;
+        let checkout = self.connect(&endpoint, need).await?;
         let again = self.attempt(&endpoint, checkout, request, upload, progress, timeout).await;
         again.map_err(|failed| failed.error)
     }
 
     /// A connection to the next endpoint in turn; one that cannot be reached is passed over.
-    async fn checkout(&self) -> Result<(Arc<EndpointPool>, Checkout), UpstreamError> {
+    async fn checkout(&self, need: Need) -> Result<(Arc<EndpointPool>, Checkout), UpstreamError> {
         let turn = if self.endpoints.len() == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) };
         let mut failed = None;
         for offset in 0..self.endpoints.len() {
             let endpoint = &self.endpoints[(turn + offset) % self.endpoints.len()];
-            if let Some(checkout) = endpoint.reuse(self.config.idle_timeout).await {
+            if let Some(checkout) = endpoint.reuse(self.config.idle_timeout, need).await {
                 self.counts.reuses.fetch_add(1, Ordering::Relaxed);
                 return Ok((Arc::clone(endpoint), checkout));
             }
-            match self.connect(endpoint).await {
+            match self.connect(endpoint, need).await {
                 Ok(checkout) => return Ok((Arc::clone(endpoint), checkout)),
                 Err(error) => failed = Some(error),
             }
@@ -134,9 +135,11 @@ impl WorkerPool {
         Err(failed.unwrap_or(UpstreamError::ResponseTimeout))
     }
 
-    async fn connect(&self, endpoint: &EndpointPool) -> Result<Checkout, UpstreamError> {
-        let checkout = endpoint.connect(&self.config).await?;
-        self.counts.connects.fetch_add(1, Ordering::Relaxed);
+    async fn connect(&self, endpoint: &EndpointPool, need: Need) -> Result<Checkout, UpstreamError> {
+        let checkout = endpoint.connect(&self.config, need).await?;
+        // Others may have waited for the same connection, or for a stream of an older one.
+        let count = if checkout.reused { &self.counts.reuses } else { &self.counts.connects };
+        count.fetch_add(1, Ordering::Relaxed);
         Ok(checkout)
     }
 
@@ -149,8 +152,27 @@ impl WorkerPool {
         progress: Option<&Progress>,
         timeout: Duration,
     ) -> Result<Reply, Failed> {
-        let write = |out: &mut Vec<u8>| request.write_head(&endpoint.endpoint, out);
-        let mut exchange = Exchange::begin(checkout.wire, request.method(), request.upgrade(), upload, write);
+        match checkout.link {
+            Link::H1(wire) => {
+                let exchange = h1::Exchange::begin(wire, Lease(Arc::clone(endpoint)), request, upload);
+                self.finish(exchange, request, progress, timeout).await
+            }
+            Link::H2(slot) => {
+                let exchange = h2::Exchange::begin(*slot, &endpoint.endpoint, request, upload)?;
+                // Boxed, so that it does not make the other larger.
+                Box::pin(self.finish(exchange, request, progress, timeout)).await
+            }
+        }
+    }
+
+    /// Waits for the head of the answer.
+    async fn finish<E: Exchange>(
+        &self,
+        mut exchange: E,
+        request: &impl Outbound,
+        progress: Option<&Progress>,
+        timeout: Duration,
+    ) -> Result<Reply, Failed> {
         let outcome = loop {
             let before = progress.map(Progress::bytes);
             let head = poll_fn(|context| exchange.poll_head(context, |head| request.interim(head)));
@@ -163,7 +185,7 @@ impl WorkerPool {
             }
         };
         match outcome {
-            Ok(head) => Ok(exchange.reply(head, Lease(Arc::clone(endpoint)))),
+            Ok(head) => Ok(exchange.reply(head)),
             Err(error) => Err(exchange.fail(error)),
         }
     }

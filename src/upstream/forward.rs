@@ -1,10 +1,12 @@
-//! The head of the request that an upstream gets: built afresh from what was proven, never copied. It is written straight
-//! into the buffer of its connection; a header map of it would be built only to be read once.
+//! The head of the request that an upstream gets: built afresh from what was proven, never copied. For HTTP/1.1 it is
+//! written straight into the buffer of its connection; a header map of it would be built only to be read once.
 
 use http::Method;
 use http::header::{self, HeaderName, HeaderValue};
 use http::response::Parts;
+use http::uri::PathAndQuery;
 
+use super::fields::Fields;
 use super::trace;
 use super::{Endpoint, HostField, Outbound};
 use crate::policy::call::Passage;
@@ -93,71 +95,53 @@ impl Outbound for Outgoing<'_, '_, '_> {
         }
     }
 
-    fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
-        self.write_request_line(out);
-        let host = self.client_host();
+    fn target(&self) -> Option<&PathAndQuery> {
+        self.head.raw().uri.path_and_query()
+    }
+
+    fn host<'a>(&'a self, endpoint: &'a Endpoint) -> &'a [u8] {
         let authority = endpoint.authority.as_bytes();
-        field(
-            out,
-            &header::HOST,
-            match self.host {
-                HostField::Preserve => host.unwrap_or(authority),
-                HostField::Endpoint => authority,
-            },
-        );
+        match self.host {
+            HostField::Preserve => self.client_host().unwrap_or(authority),
+            HostField::Endpoint => authority,
+        }
+    }
+
+    fn fields(&self, out: &mut impl Fields) {
         self.write_forwarded(out);
         self.write_proof(out);
-        field(out, self.names.name(Field::Correlation), self.ids.correlation.as_bytes());
-        field(out, &REQUEST_ID, self.ids.request.as_bytes());
+        out.field(self.names.name(Field::Correlation), self.ids.correlation.as_bytes());
+        out.field(&REQUEST_ID, self.ids.request.as_bytes());
         self.write_trace(out);
-        self.write_origin(host, out);
-        field(out, &header::VIA, self.via.as_bytes());
+        self.write_origin(out);
+        out.field(&header::VIA, self.via.as_bytes());
         if self.head.takes_trailers() {
-            field(out, &header::TE, b"trailers");
+            out.field(&header::TE, b"trailers");
         }
-        if let Some(protocols) = self.head.upgrade() {
-            field(out, &header::CONNECTION, b"upgrade");
-            field(out, &header::UPGRADE, protocols.as_bytes());
-            if let Some(key) = self.websocket_key {
-                field(out, &header::SEC_WEBSOCKET_KEY, key.as_bytes());
-            }
+        if let Some(key) = self.websocket_key {
+            out.field(&header::SEC_WEBSOCKET_KEY, key.as_bytes());
         }
     }
 }
 
 impl Outgoing<'_, '_, '_> {
-    /// The target is byte for byte what was matched, in origin form.
-    fn write_request_line(&self, out: &mut Vec<u8>) {
-        let raw = self.head.raw();
-        let target = raw.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        debug_assert!(target.bytes().all(|byte| byte > b' ' && byte != 0x7f), "a target has no separators in it");
-        out.extend_from_slice(raw.method.as_str().as_bytes());
-        out.push(b' ');
-        // An absolute form may have a query behind no path.
-        if !target.starts_with(['/', '*']) {
-            out.push(b'/');
-        }
-        out.extend_from_slice(target.as_bytes());
-        out.extend_from_slice(b" HTTP/1.1\r\n");
-    }
-
     fn client_host(&self) -> Option<&[u8]> {
         let seen = self.head.seen(Field::Host).value.map(HeaderValue::as_bytes);
         seen.or_else(|| Some(self.head.host().as_bytes()).filter(|host| !host.is_empty()))
     }
 
     /// Fields that go on as they came. HTTP/2 may split the cookies; HTTP/1.1 has one field (RFC 9113 section 8.2.3).
-    fn write_forwarded(&self, out: &mut Vec<u8>) {
+    fn write_forwarded(&self, out: &mut impl Fields) {
         let join = self.head.cookie_lines() > 1;
         for (name, value) in self.head.forwarded() {
             let replaced = self.websocket_key.is_some() && *name == header::SEC_WEBSOCKET_KEY;
             if !(replaced || join && *name == header::COOKIE) {
-                field(out, name, value.as_bytes());
+                out.field(name, value.as_bytes());
             }
         }
         let mut crumbs = self.head.forwarded().filter(|(name, _)| join && **name == header::COOKIE);
         if let Some((name, first)) = crumbs.next() {
-            field_with(out, name, |out| {
+            out.field_with(name, |out| {
                 out.extend_from_slice(first.as_bytes());
                 for (_, crumb) in crumbs {
                     out.extend_from_slice(b"; ");
@@ -169,42 +153,42 @@ impl Outgoing<'_, '_, '_> {
 
     /// Who calls. On an exempt route the credentials are the upstream's business; nothing vouches for them, so a client-id
     /// or session-id does not go on.
-    fn write_proof(&self, out: &mut Vec<u8>) {
+    fn write_proof(&self, out: &mut impl Fields) {
         if self.passage.route().authorization == ForwardAuthorization::Keep
             && let Some(credentials) = self.head.seen(Field::Authorization).value
         {
-            field(out, self.names.name(Field::Authorization), credentials.as_bytes());
+            out.field(self.names.name(Field::Authorization), credentials.as_bytes());
         }
         let Some(call) = self.passage.validated() else { return };
         let caller = call.caller().fields();
-        field(out, self.names.name(Field::ClientId), caller.client.as_bytes());
+        out.field(self.names.name(Field::ClientId), caller.client.as_bytes());
         if let Some(session) = &self.ids.session {
-            field(out, self.names.name(Field::SessionId), session.as_bytes());
+            out.field(self.names.name(Field::SessionId), session.as_bytes());
         }
         if let Some(subject) = &caller.subject {
-            field(out, &SUBJECT, subject.as_bytes());
+            out.field(&SUBJECT, subject.as_bytes());
         }
         if let Some(scopes) = &caller.scopes {
-            field(out, &SCOPES, scopes.as_bytes());
+            out.field(&SCOPES, scopes.as_bytes());
         }
     }
 
     /// The trace. What the client's tracing system says of it means nothing in another one.
-    fn write_trace(&self, out: &mut Vec<u8>) {
+    fn write_trace(&self, out: &mut impl Fields) {
         let origin = self.head.origin();
         let mut kept = false;
-        field_with(out, &TRACE_PARENT, |out| kept = trace::write_parent(origin.trace_parent, out));
+        out.field_with(&TRACE_PARENT, |out| kept = trace::write_parent(origin.trace_parent, out));
         if kept && origin.has_trace_state {
             for state in self.head.raw().headers.get_all(&TRACE_STATE) {
-                field(out, &TRACE_STATE, state.as_bytes());
+                out.field(&TRACE_STATE, state.as_bytes());
             }
         }
     }
 
     /// Who the client is: what a trusted peer says, continued; otherwise the peer itself.
-    fn write_origin(&self, host: Option<&[u8]>, out: &mut Vec<u8>) {
+    fn write_origin(&self, out: &mut impl Fields) {
         let origin = self.head.origin();
-        field_with(out, &FORWARDED_FOR, |out| {
+        out.field_with(&FORWARDED_FOR, |out| {
             if origin.forwarded_for.is_some() {
                 // All lines: a proxy that adds one of its own leaves what the client wrote in the first.
                 for before in self.head.raw().headers.get_all(&FORWARDED_FOR) {
@@ -214,26 +198,12 @@ impl Outgoing<'_, '_, '_> {
             }
             out.extend_from_slice(self.edge.peer.as_bytes());
         });
-        field(out, &FORWARDED_PROTO, origin.forwarded_proto.unwrap_or(&self.edge.proto).as_bytes());
-        if let Some(host) = origin.forwarded_host.map(HeaderValue::as_bytes).or(host) {
-            field(out, &FORWARDED_HOST, host);
+        out.field(&FORWARDED_PROTO, origin.forwarded_proto.unwrap_or(&self.edge.proto).as_bytes());
+        if let Some(host) = origin.forwarded_host.map(HeaderValue::as_bytes).or_else(|| self.client_host()) {
+            out.field(&FORWARDED_HOST, host);
         }
-        field(out, &header::FORWARDED, self.edge.forwarded.as_bytes());
+        out.field(&header::FORWARDED, self.edge.forwarded.as_bytes());
     }
-}
-
-/// Writes a field line. Values come from a `HeaderValue` or are made here, so there is no line end in them.
-pub(super) fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    field_with(out, name, |out| out.extend_from_slice(value));
-}
-
-fn field_with(out: &mut Vec<u8>, name: &HeaderName, value: impl FnOnce(&mut Vec<u8>)) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    let from = out.len();
-    value(out);
-    debug_assert!(out.iter().skip(from).all(|byte| !matches!(byte, b'\r' | b'\n' | 0)), "a value cannot end its line");
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

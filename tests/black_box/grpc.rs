@@ -1,216 +1,290 @@
-//! gRPC: refusals that its clients understand, and streams that end with a status.
+//! gRPC through the gate: a real client and a real service, which frame, stream and end calls as they like.
 
-use std::time::{Duration, Instant};
+use std::future::{Future, ready};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
 
-use serde_json::json;
+use bytes::{Buf, BufMut};
+use futures_util::Stream;
+use http::uri::PathAndQuery;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::{ClientStreamingService, ServerStreamingService, StreamingService, UnaryService};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::harness::{Call, Config, Gate, Http2, Origin, Reply, Session, dead_address, eventually, now, token_with};
+use crate::harness::{Config, Gate, PATIENCE, Session};
 
-/// A unary call.
-fn unary(session: &Session) -> Call {
-    session
-        .post("/shop.Orders/Get", "\0\0\0\0\x02\x08\x07")
-        .set("content-type", "application/grpc")
-        .field("te", "trailers")
-}
+/// Messages are bytes: what they mean is nobody's business here.
+#[derive(Clone, Copy, Default)]
+struct Plain;
 
-/// Fails unless this is a refusal in trailers only.
-#[track_caller]
-fn assert_refused(reply: &Reply, status: &str, code: &str) {
-    reply.assert_status(200);
-    assert!(reply.body.is_empty() && reply.trailers.is_empty(), "{reply:?}");
-    for (name, value) in [("content-type", "application/grpc"), ("grpc-status", status), ("x-sg-problem", code)] {
-        assert_eq!(reply.all(name), [value], "{reply:?}");
+impl Codec for Plain {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
     }
-    assert!(reply.field("grpc-message").is_some_and(|message| !message.is_empty()), "{reply:?}");
-    for name in ["x-request-id", "x-correlation-id", "proxy-status"] {
-        assert_eq!(reply.all(name).len(), 1, "{name} {reply:?}");
-    }
-    assert_eq!(reply.field("content-length"), None, "{reply:?}");
-}
 
-/// An origin that begins an answer and sends one message of it, and then does what `script` says.
-fn streaming(content_type: &'static str, script: impl Fn(&mut crate::harness::Line) + Send + Sync + 'static) -> Origin {
-    Origin::answering(move |_, line| {
-        line.send(format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n"));
-        line.send("7\r\n\0\0\0\0\x02\x08\x07\r\n");
-        script(line);
-    })
-}
-
-fn trailer<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
-    reply.trailers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-}
-
-#[test]
-fn a_refusal_is_trailers_only_with_the_status_of_its_code() {
-    let origin = Origin::start();
-    let config = Config::new(&origin.url())
-        .upstream(&format!("name = \"gone\"\nendpoints = [\"http://{}\"]", dead_address()))
-        .route("name = \"orders\"\npath = \"/{*rest}\"\nupstream = \"shop\"\nmethods = [\"POST\"]\nmax_body = \"1 KB\"")
-        .route("name = \"gone\"\npath = \"/gone\"\nupstream = \"gone\"")
-        .route("name = \"right\"\npath = \"/right\"\nupstream = \"shop\"\nscopes = [\"admin\"]")
-        .section("sessions", "max_live_per_client = 2");
-    let gate = Gate::administered_with(config);
-    let (session, ended) = (gate.open(), gate.open());
-    let mut http2 = gate.http2();
-
-    let opening = unary(&session).to("POST", "/session").without("session-id");
-    let limit = http2.exchange(&opening);
-    assert_refused(&limit, "8", "session-limit");
-    let wait: u64 = limit.field("retry-after").and_then(|text| text.parse().ok()).expect("a time");
-    assert_eq!(limit.field("grpc-retry-pushback-ms"), Some((wait * 1000).to_string().as_str()));
-
-    gate.revoke(&ended);
-    let large = "x".repeat(2000);
-    for (call, status, code) in [
-        (unary(&session).without("authorization"), "16", "credentials-missing"),
-        (unary(&session).set("authorization", "Bearer a.b.c"), "16", "token-invalid"),
-        (unary(&session).without("session-id"), "3", "header-missing"),
-        (unary(&session).set("client-id", "other"), "7", "client-mismatch"),
-        (unary(&session).to("POST", "/right"), "7", "scope-insufficient"),
-        (unary(&session).set("session-id", "8f14e45f-ceea-4e7a-9c1b-0a1b2c3d4e5f"), "5", "session-not-found"),
-        (unary(&ended), "5", "session-revoked"),
-        (unary(&session).to("PUT", "/shop.Orders/Get"), "12", "method-not-allowed"),
-        (unary(&session).to("POST", "/a%2Fb"), "3", "request-malformed"),
-        (unary(&session).body(large), "8", "request-too-large"),
-    ] {
-        assert_refused(&http2.exchange(&call), status, code);
-    }
-    origin.assert_untouched();
-    assert_refused(&http2.exchange(&unary(&session).to("POST", "/gone")), "14", "upstream-failed");
-
-    let log = gate.access_log(14);
-    assert_eq!((&log[2]["status"], &log[2]["code"]), (&json!(429), &json!("session-limit")), "{}", log[2]);
-    assert_eq!((&log[3]["status"], &log[3]["code"]), (&json!(401), &json!("credentials-missing")), "{}", log[3]);
-    assert!(gate.metrics().contains("code=\"session-revoked\""), "counted under its code");
-}
-
-#[test]
-fn the_message_of_a_refusal_names_the_fields_at_fault() {
-    let origin = Origin::start();
-    let gate = Gate::file_less(&origin.url());
-    let session = gate.open();
-    let reply = gate.http2().exchange(&unary(&session).without("client-id").set("session-id", "7"));
-    assert_refused(&reply, "3", "header-missing");
-    let message = reply.field("grpc-message").expect("a message");
-    assert!(message.ends_with(": client-id missing, session-id invalid"), "{message}");
-}
-
-#[test]
-fn others_are_refused_as_ever() {
-    let origin = Origin::start();
-    let gate = Gate::file_less(&origin.url());
-    let session = gate.open();
-    gate.send(&unary(&session).without("session-id")).assert_refused("header-missing");
-    for other in ["application/json", "application/grpc-web", "application/grpc-web-text+proto", "text/plain"] {
-        let call = unary(&session).without("session-id").set("content-type", other);
-        gate.http2().exchange(&call).assert_refused("header-missing");
+    fn decoder(&mut self) -> Self {
+        *self
     }
 }
 
-#[test]
-fn an_answer_of_grpc_passes_untouched() {
-    let origin = streaming("application/grpc+proto", |line| line.send("0\r\ngrpc-status: 0\r\n\r\n"));
-    let gate = Gate::file_less(&origin.url());
-    let session = gate.open();
-    let reply = gate.http2().exchange(&unary(&session));
-    reply.assert_status(200);
-    assert_eq!(reply.body, b"\0\0\0\0\x02\x08\x07");
-    assert_eq!(reply.trailers, [("grpc-status".to_owned(), "0".to_owned())]);
-    assert_eq!(origin.last().all("te"), ["trailers"]);
+impl Encoder for Plain {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
 }
 
-/// Starts a stream, lets `end` happen to it, and gives what the client got.
-#[track_caller]
-fn ended(gate: &Gate, session: &Session, end: impl FnOnce()) -> Reply {
-    let mut http2: Http2 = gate.http2();
-    let pending = http2.start(&unary(session));
-    std::thread::sleep(Duration::from_millis(300));
-    let begun = Instant::now();
-    end();
-    let reply = http2.finish(pending);
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-    reply
+impl Decoder for Plain {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining()).to_vec()))
+    }
 }
 
-#[test]
-fn a_stream_says_in_its_trailers_why_it_ends() {
-    let origin = streaming("application/grpc", crate::harness::Line::hang);
-    let gate = Gate::administered(&origin.url());
-    let session = gate.open();
-    let revoked = ended(&gate, &session, || gate.revoke(&session));
-    let short = gate.open_as(&token_with(json!({ "exp": now() + 3 })), crate::harness::CLIENT);
-    let expired = ended(&gate, &short, || ());
-    for (reply, status, code) in [(revoked, "5", "session-revoked"), (expired, "16", "token-invalid")] {
-        reply.assert_status(200);
-        assert_eq!(reply.body, b"\0\0\0\0\x02\x08\x07");
-        assert_eq!(
-            (trailer(&reply, "grpc-status"), trailer(&reply, "x-sg-problem")),
-            (Some(status), Some(code)),
-            "{reply:?}"
+type Messages = Pin<Box<dyn Stream<Item = Result<Vec<u8>, Status>> + Send>>;
+type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
+
+/// The service.
+struct Shop;
+
+impl UnaryService<Vec<u8>> for Shop {
+    type Response = Vec<u8>;
+    type Future = Answer<Vec<u8>>;
+
+    fn call(&mut self, request: Request<Vec<u8>>) -> Self::Future {
+        if request.get_ref().is_empty() {
+            return Box::pin(ready(Err(Status::not_found("no such order"))));
+        }
+        let mut response = Response::new([b"got ", request.get_ref().as_slice()].concat());
+        response.metadata_mut().insert("x-shop", "open".parse().expect("a value"));
+        Box::pin(ready(Ok(response)))
+    }
+}
+
+impl ServerStreamingService<Vec<u8>> for Shop {
+    type Response = Vec<u8>;
+    type ResponseStream = Messages;
+    type Future = Answer<Messages>;
+
+    /// As many as were asked for; then `aborted`, if that was too much.
+    fn call(&mut self, request: Request<Vec<u8>>) -> Self::Future {
+        let count: usize = String::from_utf8_lossy(request.get_ref()).parse().expect("a number");
+        let messages = (0..count).map(|number| Ok(vec![b'x'; number]));
+        let end = (count > 100).then(|| Err(Status::aborted("enough")));
+        let stream: Messages = Box::pin(futures_util::stream::iter(messages.chain(end)));
+        Box::pin(ready(Ok(Response::new(stream))))
+    }
+}
+
+impl ClientStreamingService<Vec<u8>> for Shop {
+    type Response = Vec<u8>;
+    type Future = Answer<Vec<u8>>;
+
+    fn call(&mut self, request: Request<Streaming<Vec<u8>>>) -> Self::Future {
+        Box::pin(async move {
+            let (mut messages, mut bytes) = (request.into_inner(), 0);
+            while let Some(message) = messages.message().await? {
+                bytes += message.len();
+            }
+            Ok(Response::new(bytes.to_string().into_bytes()))
+        })
+    }
+}
+
+impl StreamingService<Vec<u8>> for Shop {
+    type Response = Vec<u8>;
+    type ResponseStream = Messages;
+    type Future = Answer<Messages>;
+
+    fn call(&mut self, request: Request<Streaming<Vec<u8>>>) -> Self::Future {
+        let echo: Messages = Box::pin(request.into_inner());
+        Box::pin(ready(Ok(Response::new(echo))))
+    }
+}
+
+fn serve(runtime: &Runtime) -> SocketAddr {
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    runtime.spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+                let mut grpc = tonic::server::Grpc::new(Plain);
+                let answer = match request.uri().path() {
+                    "/shop.Shop/Unary" => grpc.unary(Shop, request).await,
+                    "/shop.Shop/Down" => grpc.server_streaming(Shop, request).await,
+                    "/shop.Shop/Up" => grpc.client_streaming(Shop, request).await,
+                    _ => grpc.streaming(Shop, request).await,
+                };
+                Ok::<_, std::convert::Infallible>(answer)
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(socket), service));
+        }
+    });
+    address
+}
+
+/// A client of the service behind a gate.
+struct Client {
+    runtime: Runtime,
+    gate: Gate,
+    session: Session,
+    grpc: tonic::client::Grpc<Channel>,
+}
+
+impl Client {
+    fn new() -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let address = serve(&runtime);
+        // Strict, but for the media types: gRPC says what it accepts by what it sends.
+        let config = Config::new(&format!("http://{address}")).upstream_setting("protocol = \"http2\"").route(
+            "name = \"all\"\npath = \"/{*rest}\"\nupstream = \"shop\"\n\
+             headers = { content-type = { allow = [\"application/grpc*\"] }, accept = { required_on = \"never\" } }",
         );
-        assert!(trailer(&reply, "grpc-message").is_some(), "{reply:?}");
-        assert_eq!(trailer(&reply, "x-request-id"), reply.field("x-request-id"), "{reply:?}");
+        let gate = Gate::configured(&config);
+        let session = gate.open();
+        let endpoint = Channel::from_shared(format!("http://{}", gate.address())).expect("an address");
+        let channel = runtime.block_on(endpoint.connect()).expect("a connection");
+        Self { runtime, gate, session, grpc: tonic::client::Grpc::new(channel) }
     }
-    eventually("the origin is let go", || origin.open_connections() == 0);
-    let log = gate.access_log(4);
-    assert!(log[1..].iter().any(|call| call["ended_by"] == "gate"), "{log:?}");
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let bearer = format!("Bearer {}", self.session.token);
+        for (name, value) in [
+            ("authorization", bearer.as_str()),
+            ("client-id", &self.session.client),
+            ("session-id", &self.session.id),
+            ("x-correlation-id", "corr-7"),
+        ] {
+            request.metadata_mut().insert(name, value.parse().expect("a value"));
+        }
+        request
+    }
+
+    /// Runs a call within reason.
+    fn run<T>(&self, call: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, call).await.expect("it ends") })
+    }
+}
+
+fn method(name: &'static str) -> PathAndQuery {
+    PathAndQuery::from_static(name)
 }
 
 #[test]
-fn a_stream_whose_upstream_breaks_off_is_unavailable_and_never_ok() {
-    let origin = streaming("application/grpc", crate::harness::Line::close);
-    let gate = Gate::administered(&origin.url());
-    let session = gate.open();
-    let reply = ended(&gate, &session, || ());
-    reply.assert_status(200);
-    assert_eq!(
-        (trailer(&reply, "grpc-status"), trailer(&reply, "x-sg-problem")),
-        (Some("14"), Some("upstream-failed"))
-    );
-    assert_eq!(gate.access_log(2)[1]["ended_by"], "upstream");
+fn a_unary_call_is_answered_with_its_metadata() {
+    let client = Client::new();
+    let mut grpc = client.grpc.clone();
+    let response = client.run(async {
+        grpc.ready().await.expect("ready");
+        grpc.unary(client.request(b"order 7".to_vec()), method("/shop.Shop/Unary"), Plain).await
+    });
+    let response = response.expect("an answer");
+    assert_eq!(response.get_ref(), b"got order 7");
+    let metadata = response.metadata();
+    assert_eq!(metadata.get("x-shop").and_then(|value| value.to_str().ok()), Some("open"));
+    assert_eq!(metadata.get("session-id").and_then(|value| value.to_str().ok()), Some(client.session.id.as_str()));
+    assert_eq!(metadata.get("grpc-status").and_then(|value| value.to_str().ok()), Some("0"), "a trailer");
 }
 
 #[test]
-fn a_stream_of_anything_else_is_reset() {
-    let origin = streaming("text/event-stream", crate::harness::Line::hang);
-    let gate = Gate::administered(&origin.url());
-    let session = gate.open();
-    let reply = ended(&gate, &session, || gate.revoke(&session));
-    assert!(!reply.complete && reply.trailers.is_empty(), "{reply:?}");
+fn an_error_without_a_message_keeps_its_status_and_its_text() {
+    let client = Client::new();
+    let mut grpc = client.grpc.clone();
+    let status = client.run(async {
+        grpc.ready().await.expect("ready");
+        grpc.unary(client.request(Vec::new()), method("/shop.Shop/Unary"), Plain).await
+    });
+    let status = status.expect_err("a status");
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "no such order"));
 }
 
 #[test]
-fn an_upload_without_an_answer_ends_with_its_session_or_token() {
-    let origin = Origin::speaking(|line| line.hang());
-    let gate = Gate::administered(&origin.url());
-    let session = gate.open();
-    let drip = |session: &Session, end: &dyn Fn()| {
-        let mut raw = gate.connect();
-        let call =
-            session.call("POST", "/upload").field("content-type", "text/plain").field("transfer-encoding", "chunked");
-        raw.send(call.head());
-        let mut writer = raw.writer();
-        let dripping = std::thread::spawn(move || {
-            let end = Instant::now() + Duration::from_secs(15);
-            while Instant::now() < end && std::io::Write::write_all(&mut writer, b"1\r\nx\r\n").is_ok() {
-                std::thread::sleep(Duration::from_millis(50));
+fn a_stream_of_answers_comes_whole_and_with_its_status() {
+    let client = Client::new();
+    for (count, code) in [(0, Code::Ok), (5, Code::Ok), (300, Code::Aborted)] {
+        let mut grpc = client.grpc.clone();
+        let (seen, ended) = client.run(async {
+            grpc.ready().await.expect("ready");
+            let request = client.request(count.to_string().into_bytes());
+            let response = grpc.server_streaming(request, method("/shop.Shop/Down"), Plain).await;
+            let mut messages = response.expect("a stream").into_inner();
+            let mut seen = 0;
+            loop {
+                match messages.message().await {
+                    Ok(Some(message)) => {
+                        assert_eq!(message.len(), seen);
+                        seen += 1;
+                    }
+                    Ok(None) => break (seen, Code::Ok),
+                    Err(status) => break (seen, status.code()),
+                }
             }
         });
-        std::thread::sleep(Duration::from_millis(500));
-        let begun = Instant::now();
-        end();
-        let reply = raw.reply();
-        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-        drop(raw);
-        dripping.join().expect("no panic");
-        reply
-    };
-    drip(&session, &|| gate.revoke(&session)).assert_refused("session-revoked");
-    let short = gate.open_as(&token_with(json!({ "exp": now() + 3 })), crate::harness::CLIENT);
-    drip(&short, &|| ()).assert_refused_with_status("token-invalid", Some(401));
-    eventually("the origin is let go", || origin.open_connections() == 0);
-    let log = gate.access_log(4);
-    assert!(log.iter().any(|call| call["code"] == "session-revoked" && call["bytes_in"].as_u64() > Some(1)), "{log:?}");
+        assert_eq!((seen, ended), (count, code));
+    }
+}
+
+#[test]
+fn a_stream_of_requests_is_counted_to_its_end() {
+    let client = Client::new();
+    let mut grpc = client.grpc.clone();
+    let response = client.run(async {
+        grpc.ready().await.expect("ready");
+        let messages = futures_util::stream::iter((0..200).map(|_| vec![b'x'; 5_000]));
+        grpc.client_streaming(client.request(messages), method("/shop.Shop/Up"), Plain).await
+    });
+    assert_eq!(response.expect("an answer").get_ref(), b"1000000");
+}
+
+#[test]
+fn both_sides_take_turns_on_one_stream() {
+    let client = Client::new();
+    let mut grpc = client.grpc.clone();
+    client.run(async {
+        grpc.ready().await.expect("ready");
+        let (send, mut sent) = mpsc::channel::<Vec<u8>>(1);
+        let messages = futures_util::stream::poll_fn(move |context| sent.poll_recv(context));
+        let response = grpc.streaming(client.request(messages), method("/shop.Shop/Both"), Plain).await;
+        let mut answers = response.expect("a stream").into_inner();
+        for number in 0..20 {
+            let message = format!("message {number}").into_bytes();
+            send.send(message.clone()).await.expect("sent");
+            assert_eq!(answers.message().await.expect("an answer"), Some(message), "before the next is sent");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(send);
+        assert_eq!(answers.message().await.expect("an end"), None);
+    });
+    assert_eq!(client.gate.send(&client.session.get("/session")).status, 200);
+}
+
+#[test]
+fn nothing_reaches_the_service_without_a_session() {
+    let client = Client::new();
+    let mut grpc = client.grpc.clone();
+    let refused = client.run(async {
+        grpc.ready().await.expect("ready");
+        grpc.unary::<_, Vec<u8>, _>(Request::new(b"order 7".to_vec()), method("/shop.Shop/Unary"), Plain).await
+    });
+    assert_ne!(refused.expect_err("refused").code(), Code::Ok);
 }

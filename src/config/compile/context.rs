@@ -29,6 +29,11 @@ impl<'a> Context<'a> {
         self.found
     }
 
+    /// How many mistakes were noted so far.
+    pub(super) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// Notes a mistake.
     pub(super) fn mistake(&mut self, at: Range<usize>, message: impl Into<String>) {
         self.found.push(Found::new(at, message));

@@ -10,6 +10,7 @@ mod routes;
 mod scopes;
 mod secrets;
 mod server;
+mod transport;
 mod upstreams;
 
 use std::path::Path;

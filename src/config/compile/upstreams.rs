@@ -10,6 +10,7 @@ use crate::policy::route::PoolId;
 use crate::upstream::{Endpoint, HostField, PoolConfig};
 
 use super::context::Context;
+use super::transport::transport;
 
 /// The names of all upstreams, to be looked up by routes.
 pub(super) struct PoolNames<'f> {
@@ -65,6 +66,7 @@ fn pool(cx: &mut Context<'_>, upstream: &Upstream, name: &str) -> PoolConfig {
         }
         endpoints.push(endpoint);
     }
+    let transport = transport(cx, upstream, &endpoints);
     PoolConfig {
         name: Arc::from(name),
         endpoints,
@@ -76,6 +78,7 @@ fn pool(cx: &mut Context<'_>, upstream: &Upstream, name: &str) -> PoolConfig {
             HostAction::Preserve => HostField::Preserve,
             HostAction::Endpoint => HostField::Endpoint,
         },
+        transport,
     }
 }
 
@@ -90,35 +93,33 @@ fn endpoint(cx: &mut Context<'_>, text: &At<String>) -> Option<Endpoint> {
 }
 
 fn parse(text: &str) -> Result<Endpoint, (&'static str, &'static str)> {
-    const HOW: &str = "write http://host:port";
+    const HOW: &str = "write http://host:port or https://host:port";
     let not_one = ("is not the address of a server", HOW);
     let url = match Url::parse(text) {
-        Ok(url) if url.scheme() == "http" => url,
-        Ok(url) if url.scheme() == "https" => {
-            return Err(("asks for TLS", "TLS to upstreams is not supported yet; use http://"));
-        }
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
         _ => return Err(not_one),
     };
+    let tls = url.scheme() == "https";
     if !url.username().is_empty() || url.password().is_some() {
         return Err(("holds credentials", HOW));
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err(("has a path or query", "paths are forwarded as they come; write http://host:port"));
+        return Err(("has a path or query", "paths are forwarded as they come; leave it out"));
     }
     let host = match url.host().ok_or(not_one)? {
         Host::Domain(name) => Box::from(name),
         Host::Ipv4(address) => address.to_string().into(),
         Host::Ipv6(address) => address.to_string().into(),
     };
-    let port = url.port().unwrap_or(80);
+    let port = url.port().unwrap_or(if tls { 443 } else { 80 });
     if port == 0 {
         return Err(("has no usable port", HOW));
     }
-    // The port 80 is left out, as clients do (RFC 9110 section 4.2.3).
+    // The usual port is left out, as clients do (RFC 9110 section 4.2.3).
     let bare = url.host_str().ok_or(not_one)?;
     let authority = url.port().map_or_else(|| bare.to_owned(), |port| format!("{bare}:{port}"));
     let authority = HeaderValue::from_str(&authority).map_err(|_| not_one)?;
-    Ok(Endpoint { host, port, authority })
+    Ok(Endpoint { host, port, authority, tls })
 }
 
 #[cfg(test)]
@@ -132,15 +133,17 @@ mod tests {
             ("http://127.0.0.1:9000/", "127.0.0.1", 9000, "127.0.0.1:9000"),
             ("http://Orders.Internal", "orders.internal", 80, "orders.internal"),
             ("http://[::1]:8080", "::1", 8080, "[::1]:8080"),
+            ("https://orders.internal", "orders.internal", 443, "orders.internal"),
+            ("https://orders.internal:8443", "orders.internal", 8443, "orders.internal:8443"),
         ] {
             let endpoint = parse(text).unwrap();
             assert_eq!((&*endpoint.host, endpoint.port, endpoint.authority.to_str().unwrap()), (host, port, authority));
+            assert_eq!(endpoint.tls, text.starts_with("https"));
         }
         for wrong in [
             "",
             "127.0.0.1:9000",
             "localhost:9000",
-            "https://a:1",
             "http://a:1/b",
             "http://a:1?b",
             "http://u:p@a:1",

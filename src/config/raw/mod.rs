@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
 pub use issuers::{ClientClaimName, Issuer, Key, SecretRef, SignatureAlgorithm};
 pub use place::{At, Table};
-pub use routes::{AuthorizationAction, HostAction, Route, ScopeList, Upstream};
+pub use routes::{
+    AuthorizationAction, HostAction, ProtocolName, Route, ScopeList, TlsVersion, Upstream, UpstreamHttp2, UpstreamTls,
+};
 pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server, Tls};
 pub use server::{LogFormatName, SessionIdForm, Sessions, Tombstone};
 pub use values::{BodyLimit, Period, Size};

@@ -21,7 +21,8 @@ pub struct Upstream {
     #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<At<String>>,
-    /// Addresses of its servers, `http://host:port`. At least one. Example: `["http://10.0.0.5:8080"]`.
+    /// Addresses of its servers, `http://host:port` or `https://host:port`. At least one. Example:
+    /// `["http://10.0.0.5:8080"]`.
     #[schemars(length(min = 1), extend("x-required" = true))]
     pub endpoints: Vec<At<String>>,
     /// Longest time to a connection. Beyond it: 504.
@@ -34,6 +35,14 @@ pub struct Upstream {
     pub max_idle: At<NonZeroU32>,
     /// The `host` field that the servers see.
     pub host: HostAction,
+    /// What is spoken with the servers.
+    pub protocol: At<ProtocolName>,
+    /// HTTP/2 connections to the servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http2: Option<Table<UpstreamHttp2>>,
+    /// TLS with `https://` servers. They are always verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Table<UpstreamTls>>,
 }
 
 impl Default for Upstream {
@@ -46,8 +55,74 @@ impl Default for Upstream {
             idle_timeout: Period::secs(4).into(),
             max_idle: NonZeroU32::MIN.saturating_add(255).into(),
             host: HostAction::default(),
+            protocol: ProtocolName::default().into(),
+            http2: None,
+            tls: None,
         }
     }
+}
+
+/// The protocol toward an upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProtocolName {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: over TLS by ALPN, over `http://` by prior knowledge.
+    Http2,
+    /// What the server chooses by ALPN; over `http://` HTTP/1.1.
+    Auto,
+}
+
+/// HTTP/2 connections to an upstream.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamHttp2 {
+    /// Most connections per worker and endpoint. A further one is opened when the calls on the others are as many as the
+    /// server allows, or 128 on each. Beyond it: 503, if no call ends within `connect_timeout`.
+    pub max_connections: At<NonZeroU32>,
+    /// How often a connection that carries calls is asked whether it is still there. gRPC servers close those that ask
+    /// more often than every 5 minutes, unless they are told otherwise.
+    pub ping_interval: At<Period>,
+}
+
+impl Default for UpstreamHttp2 {
+    fn default() -> Self {
+        Self { max_connections: NonZeroU32::MIN.saturating_add(7).into(), ping_interval: Period::secs(360).into() }
+    }
+}
+
+/// TLS toward an upstream.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// PEM file of the authorities whose certificates are accepted. Default: those the system trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<At<String>>,
+    /// Name that the server's certificate must be for. Default: the host of the endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<At<String>>,
+    /// PEM file of the certificate chain that the gate shows, leaf first. Needs `key`. Default: it shows none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<At<String>>,
+    /// PEM file of the private key of `cert`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<At<String>>,
+    /// Oldest version of TLS that is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    Tls13,
 }
 
 /// The `host` field toward an upstream.

@@ -116,7 +116,7 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
         interim: None,
         host: setting.host,
     };
-    let endpoint = Endpoint { host: "o".into(), port: 1, authority: HeaderValue::from_static("o:1") };
+    let endpoint = Endpoint { host: "o".into(), port: 1, authority: HeaderValue::from_static("o:1"), tls: false };
     let mut out = Vec::new();
     outgoing.write_head(&endpoint, &mut out);
     out

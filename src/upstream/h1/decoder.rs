@@ -4,9 +4,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
-use super::is_forbidden_trailer;
 use super::section::Section;
 use crate::upstream::UpstreamError;
+use crate::upstream::fields::is_forbidden_trailer;
 
 /// Digits of a chunk size; 16 hold every number below 2^64.
 const SIZE_DIGITS: u8 = 16;

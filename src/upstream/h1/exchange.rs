@@ -3,16 +3,17 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use http::Method;
 use http::response::Parts;
-use http::{HeaderValue, Method};
 
 use super::head::{HeadReader, Read, ResponseHead};
-use super::reply::ReplyBody;
+use super::reply;
 use super::sending::{SendFault, Sending};
 use super::wire::Wire;
+use crate::upstream::exchange::{self, Failed};
 use crate::upstream::pool::Lease;
 use crate::upstream::upload::Upload;
-use crate::upstream::{Reply, UpstreamError};
+use crate::upstream::{Outbound, Reply, ReplyBody, UpstreamError};
 
 /// A connection in use. Dropped before its end it closes, which is all the cancellation there is.
 #[derive(Debug)]
@@ -27,19 +28,9 @@ pub(super) struct Busy {
 #[derive(Debug)]
 pub(in crate::upstream) struct Exchange {
     busy: Busy,
+    lease: Lease,
     reader: HeadReader,
     to_head: bool,
-}
-
-/// Why an exchange has no response, and what may be done about it.
-#[derive(Debug)]
-pub(in crate::upstream) struct Failed {
-    pub(in crate::upstream) error: UpstreamError,
-    /// The body, if the connection failed before it took a byte of the request.
-    pub(in crate::upstream) unsent: Option<Upload>,
-    /// Whether the connection ended without a byte of a response: what a resting connection looks like that the upstream
-    /// closed just then.
-    pub(in crate::upstream) silent: bool,
 }
 
 impl Busy {
@@ -57,7 +48,7 @@ impl Busy {
             Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
             Poll::Ready(Err(SendFault::Upload(fault))) => Err(UpstreamError::Upload(fault)),
             Poll::Ready(Err(SendFault::Connection(error))) if self.wire.output.is_untouched() => {
-                Err(UpstreamError::Reset(error))
+                Err(UpstreamError::broken(error))
             }
             Poll::Ready(Err(SendFault::Connection(error))) => {
                 self.broken = Some(error);
@@ -73,24 +64,26 @@ impl Busy {
 }
 
 impl Exchange {
-    /// Begins with a head that `write` writes, without framing fields and without the empty line. `upgrade` are the
-    /// protocols it asks for.
+    /// Begins a call; the connection goes back by `lease`.
     pub(in crate::upstream) fn begin(
         mut wire: Box<Wire>,
-        method: &Method,
-        upgrade: Option<&HeaderValue>,
+        lease: Lease,
+        request: &impl Outbound,
         upload: Upload,
-        write: impl FnOnce(&mut Vec<u8>),
     ) -> Self {
         wire.begin();
-        write(&mut wire.output.front);
-        let sending = Sending::begin(method, upload, &mut wire.output);
+        request.write_head(lease.endpoint(), &mut wire.output.front);
+        let sending = Sending::begin(request.method(), upload, &mut wire.output);
         let busy = Busy { wire, sending, broken: None };
-        Self { busy, reader: HeadReader::new(upgrade.cloned()), to_head: *method == Method::HEAD }
+        let reader = HeadReader::new(request.upgrade().cloned());
+        Self { busy, lease, reader, to_head: *request.method() == Method::HEAD }
     }
+}
 
-    /// Sends on, and reads until the head of the final response is there. `interim` sees those before it.
-    pub(in crate::upstream) fn poll_head(
+impl exchange::Exchange for Exchange {
+    type Head = ResponseHead;
+
+    fn poll_head(
         &mut self,
         context: &mut Context<'_>,
         interim: impl Fn(&Parts),
@@ -115,26 +108,24 @@ impl Exchange {
                         .busy
                         .broken
                         .take()
-                        .map_or(UpstreamError::Closed, UpstreamError::Reset)));
+                        .map_or(UpstreamError::Closed, UpstreamError::broken)));
                 }
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(UpstreamError::Reset(error))),
+                Err(error) => return Poll::Ready(Err(UpstreamError::broken(error))),
             }
         }
     }
 
-    /// The reply; its body takes the connection along, and whatever is left of the upload.
-    pub(in crate::upstream) fn reply(self, head: ResponseHead, lease: Lease) -> Reply {
+    fn reply(self, head: ResponseHead) -> Reply {
         if head.switches() {
-            return Reply { head: head.parts, body: ReplyBody::switched(self.busy) };
+            return Reply { head: head.parts, body: ReplyBody::h1(reply::ReplyBody::switched(self.busy)) };
         }
         let ResponseHead { parts, decoder, reusable, rest } = head;
-        let lease = reusable.then_some((lease, rest));
-        Reply { head: parts, body: ReplyBody::new(self.busy, decoder, lease) }
+        let lease = reusable.then_some((self.lease, rest));
+        Reply { head: parts, body: ReplyBody::h1(reply::ReplyBody::new(self.busy, decoder, lease)) }
     }
 
-    /// What is left when it failed.
-    pub(in crate::upstream) fn fail(self, error: UpstreamError) -> Failed {
+    fn fail(self, error: UpstreamError) -> Failed {
         let ended = matches!(error, UpstreamError::Closed | UpstreamError::Reset(_));
         let Busy { mut wire, sending, .. } = self.busy;
         let silent = ended && wire.input.is_empty() && !self.reader.is_begun();

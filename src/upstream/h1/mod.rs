@@ -19,45 +19,7 @@ mod tests;
 mod upgraded;
 mod wire;
 
-pub(super) use exchange::{Exchange, Failed};
-pub use reply::ReplyBody;
+pub(super) use exchange::Exchange;
+pub(super) use reply::ReplyBody;
 pub use upgraded::Upgraded;
 pub(super) use wire::Wire;
-
-/// Whether a trailer field of this name must not be sent: it frames, routes, authenticates or describes the message
-/// (RFC 9110 section 6.5.1), so a recipient that merges trailers into the head could be misled.
-pub(super) fn is_forbidden_trailer(name: &http::HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "age"
-            | "authorization"
-            | "cache-control"
-            | "connection"
-            | "content-encoding"
-            | "content-length"
-            | "content-range"
-            | "content-type"
-            | "cookie"
-            | "date"
-            | "expect"
-            | "expires"
-            | "forwarded"
-            | "host"
-            | "keep-alive"
-            | "location"
-            | "max-forwards"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "range"
-            | "retry-after"
-            | "set-cookie"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "vary"
-            | "via"
-            | "www-authenticate"
-    )
-}

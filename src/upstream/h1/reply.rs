@@ -16,7 +16,7 @@ use crate::upstream::upload::UploadFault;
 
 /// The body of a reply. Dropped before its end it closes the connection to the upstream.
 #[derive(Debug)]
-pub struct ReplyBody {
+pub(in crate::upstream) struct ReplyBody {
     decoder: Decoder,
     /// The connection, until the body has ended.
     busy: Option<Busy>,
@@ -42,8 +42,7 @@ impl ReplyBody {
     }
 
     /// The connection, of the reply that is a `101`: nothing of it was HTTP after that.
-    #[must_use]
-    pub fn into_upgraded(self) -> Option<Upgraded> {
+    pub(in crate::upstream) fn into_upgraded(self) -> Option<Upgraded> {
         self.busy.map(|busy| Upgraded::new(busy.wire))
     }
 
@@ -89,7 +88,7 @@ impl ReplyBody {
                 }
                 Poll::Ready(Ok(0)) => self.decoder.end()?,
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(UpstreamError::Reset(error)))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(UpstreamError::broken(error)))),
             }
         }
     }

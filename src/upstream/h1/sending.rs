@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::Method;
 use http_body::{Body, Frame};
 
-use super::is_forbidden_trailer;
 use super::wire::{Output, Wire};
+use crate::upstream::fields::{Fields, Lines, is_forbidden_trailer};
 use crate::upstream::upload::{Upload, UploadFault};
 
 /// How the body of a request is delimited, and how much of it is still to be written.
@@ -144,7 +144,7 @@ impl Sending {
                 front.extend_from_slice(b"0\r\n");
                 for (name, value) in frame.into_trailers().iter().flatten() {
                     if !is_forbidden_trailer(name) {
-                        crate::upstream::forward::field(front, name, value.as_bytes());
+                        Lines(front).field(name, value.as_bytes());
                     }
                 }
                 front.extend_from_slice(b"\r\n");

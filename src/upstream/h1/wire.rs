@@ -6,8 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
+
+use crate::upstream::socket::Socket;
 
 /// Room for a read: the whole of a usual response.
 const READ_BYTES: usize = 8 * 1024;
@@ -19,11 +20,9 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 const REST_BYTES: usize = 16 * 1024;
 
 /// A connection to an upstream.
-///
-/// The socket is what changes when upstreams speak TLS; everything else stays.
 #[derive(Debug)]
 pub(in crate::upstream) struct Wire {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Socket,
     /// Came and was not taken yet.
     pub(super) input: BytesMut,
     pub(super) output: Output,
@@ -42,12 +41,12 @@ pub(super) struct Output {
     pub(super) data: Bytes,
     /// What follows it.
     pub(super) back: &'static [u8],
-    /// Bytes the kernel took since the request began.
+    /// Bytes the socket took since the request began.
     accepted: u64,
 }
 
 impl Wire {
-    pub(in crate::upstream) fn new(socket: TcpStream) -> Self {
+    pub(in crate::upstream) fn new(socket: Socket) -> Self {
         Self { socket, input: BytesMut::new(), output: Output::default(), room: READ_BYTES }
     }
 
@@ -74,7 +73,8 @@ impl Wire {
             }
             self.output.advance(count);
         }
-        Poll::Ready(Ok(()))
+        // TLS may have taken bytes that the kernel did not take yet. TCP holds none.
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
     /// Reads more; 0 bytes are the end.
@@ -92,12 +92,8 @@ impl Wire {
     }
 
     /// Whether nothing came while it rested: neither the end nor a byte, which would be taken for the next response.
-    ///
-    /// No system call unless the driver of the runtime saw something come.
-    pub(in crate::upstream) fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        let came = self.socket.try_read(&mut byte);
-        self.input.is_empty() && matches!(came, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    pub(in crate::upstream) fn is_quiet(&mut self) -> bool {
+        self.input.is_empty() && self.socket.is_quiet()
     }
 
     /// Gives back memory that only a large message needs.
@@ -129,7 +125,7 @@ impl Output {
         self.data.is_empty() && self.back.is_empty()
     }
 
-    /// Whether the kernel has taken not a single byte of the request.
+    /// Whether the socket has taken not a single byte of the request.
     pub(super) const fn is_untouched(&self) -> bool {
         self.accepted == 0
     }

@@ -268,7 +268,7 @@ fn is_clean(world: &World, head: &Head<'_>, passage: &Passage<'_>, host: HostFie
         via: &text("1.1 sessiongate"),
         host,
     };
-    let endpoint = Endpoint { host: "origin".into(), port: 1, authority: text("origin:1") };
+    let endpoint = Endpoint { host: "origin".into(), port: 1, authority: text("origin:1"), tls: false };
     let mut written = Vec::new();
     outgoing.write_head(&endpoint, &mut written);
     written.extend_from_slice(b"\r\n");

@@ -10,11 +10,13 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use sessiongate::timer::Timer;
+use sessiongate::upstream::fields::Fields;
 use sessiongate::upstream::upload::Upload;
-use sessiongate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, UpstreamError, WorkerPool};
+use sessiongate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, Transport, UpstreamError, WorkerPool};
 use tokio::runtime::Runtime;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -26,10 +28,15 @@ impl Outbound for Call {
         &self.0
     }
 
-    fn write_head(&self, _: &Endpoint, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0.as_str().as_bytes());
-        out.extend_from_slice(b" / HTTP/1.1\r\nhost: origin\r\n");
+    fn target(&self) -> Option<&PathAndQuery> {
+        None
     }
+
+    fn host<'a>(&'a self, endpoint: &'a Endpoint) -> &'a [u8] {
+        endpoint.authority.as_bytes()
+    }
+
+    fn fields(&self, _: &mut impl Fields) {}
 }
 
 /// An upstream that answers every connection with the pieces it is told.
@@ -52,7 +59,8 @@ impl Origin {
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let timer = runtime.block_on(async { Timer::start() });
-        let endpoint = Endpoint { host: "127.0.0.1".into(), port, authority: HeaderValue::from_static("origin") };
+        let endpoint =
+            Endpoint { host: "127.0.0.1".into(), port, authority: HeaderValue::from_static("origin"), tls: false };
         let config = PoolConfig {
             name: "origin".into(),
             endpoints: vec![endpoint],
@@ -62,6 +70,7 @@ impl Origin {
             // No connection is used twice.
             max_idle: 0,
             host: HostField::Endpoint,
+            transport: Transport::default(),
         };
         Self { runtime, pool: WorkerPool::new(config, timer), pieces }
     }

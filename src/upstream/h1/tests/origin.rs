@@ -1,9 +1,10 @@
 //! An origin that does what it is told, byte by byte.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -13,8 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::timer::Timer;
+use crate::upstream::fields::Fields;
 use crate::upstream::upload::{Upload, UploadFault};
-use crate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, Reply, ReplyBody, UpstreamError, WorkerPool};
+use crate::upstream::{
+    Endpoint, HostField, Outbound, PoolConfig, Repeat, Reply, ReplyBody, Transport, UpstreamError, WorkerPool,
+};
 
 /// A step of the script of one connection.
 #[derive(Debug, Clone)]
@@ -68,12 +72,18 @@ impl Origin {
         });
         let config = PoolConfig {
             name: "origin".into(),
-            endpoints: vec![Endpoint { host: "127.0.0.1".into(), port, authority: HeaderValue::from_static("origin") }],
+            endpoints: vec![Endpoint {
+                host: "127.0.0.1".into(),
+                port,
+                authority: HeaderValue::from_static("origin"),
+                tls: false,
+            }],
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
             max_idle: 4,
             host: HostField::Endpoint,
+            transport: Transport::default(),
         };
         Self { pool: WorkerPool::new(config, Timer::start()), seen }
     }
@@ -128,10 +138,16 @@ impl Outbound for Call {
         &self.method
     }
 
-    fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("{} /x HTTP/1.1\r\n", self.method).as_bytes());
-        crate::upstream::forward::field(out, &http::header::HOST, endpoint.authority.as_bytes());
+    fn target(&self) -> Option<&PathAndQuery> {
+        static TARGET: LazyLock<PathAndQuery> = LazyLock::new(|| PathAndQuery::from_static("/x"));
+        Some(&TARGET)
     }
+
+    fn host<'a>(&'a self, endpoint: &'a Endpoint) -> &'a [u8] {
+        endpoint.authority.as_bytes()
+    }
+
+    fn fields(&self, _: &mut impl Fields) {}
 
     fn interim(&self, head: &http::response::Parts) {
         self.interim.lock().push(head.status.as_u16());

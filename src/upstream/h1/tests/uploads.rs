@@ -1,16 +1,21 @@
 //! Requests with a body.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 
 use super::origin::*;
 use crate::upstream::UpstreamError;
-use crate::upstream::h1::{Exchange, Wire};
+use crate::upstream::exchange::Exchange;
+use crate::upstream::h1::{self, Wire};
+use crate::upstream::pool::{EndpointPool, Lease};
+use crate::upstream::socket::Socket;
 use crate::upstream::upload::{Upload, UploadFault};
 
 fn data(text: &'static str) -> Result<Frame<Bytes>, UploadFault> {
@@ -187,6 +192,7 @@ async fn a_client_that_fails_under_a_running_answer_ends_it_once_nothing_more_co
 
 #[tokio::test]
 async fn a_body_comes_back_whole_when_nothing_of_its_request_was_taken() {
+    let origin = Origin::start(vec![]).await;
     for length in [Some(5), None] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -196,9 +202,10 @@ async fn a_body_comes_back_whole_when_nothing_of_its_request_was_taken() {
         let (feed, upload) = upload(length);
         feed.send(data("hello")).await.unwrap();
         drop(feed);
-        let mut exchange = Exchange::begin(Box::new(Wire::new(socket)), &Method::POST, None, upload, |out| {
-            out.extend_from_slice(b"POST / HTTP/1.1\r\n");
-        });
+        let pool = Arc::new(EndpointPool::new(origin.pool.config().endpoints[0].clone(), origin.pool.config()));
+        let wire = Box::new(Wire::new(Socket::Tcp(socket)));
+        let call = Call { method: Method::POST, interim: Mutex::default() };
+        let mut exchange = h1::Exchange::begin(wire, Lease(pool), &call, upload);
         let error = poll_fn(|context| exchange.poll_head(context, |_| {})).await.unwrap_err();
         assert!(matches!(error, UpstreamError::Reset(_)), "{error:?}");
         let failed = exchange.fail(error);

@@ -1,0 +1,100 @@
+//! One call on one connection, whatever that speaks.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::response::Parts;
+use http_body::{Body, Frame, SizeHint};
+
+use super::upload::Upload;
+use super::{Reply, Upgraded, UpstreamError, h1, h2};
+
+/// A request that waits for its response.
+pub(super) trait Exchange {
+    /// The head of a response and what follows from it.
+    type Head;
+
+    /// Sends on, and reads until the head of the final response is there. `interim` sees those before it.
+    fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+        interim: impl Fn(&Parts),
+    ) -> Poll<Result<Self::Head, UpstreamError>>;
+
+    /// The reply; its body takes the connection along, and whatever is left of the upload.
+    fn reply(self, head: Self::Head) -> Reply;
+
+    /// What is left when it failed.
+    fn fail(self, error: UpstreamError) -> Failed;
+}
+
+/// Why an exchange has no response, and what may be done about it.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: UpstreamError,
+    /// The body, if the request was certainly not processed: not a byte of it was sent, or the upstream says so.
+    pub(super) unsent: Option<Upload>,
+    /// Whether the connection ended without a byte of a response: what a resting connection looks like that the upstream
+    /// closed just then.
+    pub(super) silent: bool,
+}
+
+/// The body of a reply. Dropped before its end it cancels the call at the upstream.
+#[derive(Debug)]
+pub struct ReplyBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    H1(h1::ReplyBody),
+    // Boxed, so that it does not make the other larger.
+    H2(Box<h2::ReplyBody>),
+}
+
+impl ReplyBody {
+    pub(super) const fn h1(body: h1::ReplyBody) -> Self {
+        Self(Kind::H1(body))
+    }
+
+    pub(super) fn h2(body: h2::ReplyBody) -> Self {
+        Self(Kind::H2(Box::new(body)))
+    }
+
+    /// The connection, of the reply that is a `101`: nothing of it was HTTP after that.
+    #[must_use]
+    pub fn into_upgraded(self) -> Option<Upgraded> {
+        match self.0 {
+            Kind::H1(body) => body.into_upgraded(),
+            Kind::H2(_) => None,
+        }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        match &mut self.0 {
+            Kind::H1(body) => Pin::new(body).poll_frame(context),
+            Kind::H2(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::H1(body) => body.is_end_stream(),
+            Kind::H2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::H1(body) => body.size_hint(),
+            Kind::H2(body) => body.size_hint(),
+        }
+    }
+}

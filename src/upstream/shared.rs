@@ -1,0 +1,114 @@
+//! HTTP/2 connections of one worker to one endpoint. Each carries as many calls as the upstream allows; one is opened at a
+//! time, so that a burst of calls shares what a single call would need.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
+use super::h2::{Link, Slot};
+use super::pool::MOMENT;
+use super::socket::Socket;
+use super::{Http2Config, UpstreamError};
+
+/// The HTTP/2 connections to one endpoint.
+pub(super) struct Shared {
+    config: Http2Config,
+    links: Mutex<Vec<Link>>,
+    /// Held by who opens a connection.
+    opening: AsyncMutex<()>,
+    /// Told when a stream ends.
+    room: Arc<Notify>,
+    /// Whether the endpoint chose HTTP/1.1 the last time it could choose. Then nobody waits for others to open a
+    /// connection.
+    prefers_http1: AtomicBool,
+}
+
+/// What came of asking for a stream.
+pub(super) enum Joined {
+    /// A stream.
+    Stream(Slot),
+    /// The endpoint chose HTTP/1.1.
+    Alone(Socket),
+}
+
+impl Shared {
+    pub(super) fn new(config: Http2Config) -> Self {
+        Self {
+            config,
+            links: Mutex::default(),
+            opening: AsyncMutex::default(),
+            room: Arc::default(),
+            prefers_http1: AtomicBool::new(false),
+        }
+    }
+
+    /// A stream of an open connection.
+    pub(super) async fn slot(&self) -> Option<Slot> {
+        let rested = self.links.lock().iter().filter_map(Link::rested).max();
+        if rested.is_some_and(|rested| rested > MOMENT) {
+            // Lets the tasks of the connections see what has arrived.
+            tokio::task::yield_now().await;
+        }
+        self.take()
+    }
+
+    /// A stream of an open connection, or of a new one over the socket that `dial` gives, with whether it speaks HTTP/2.
+    pub(super) async fn join<D>(&self, dial: impl Fn() -> D) -> Result<Joined, UpstreamError>
+    where
+        D: Future<Output = Result<(Socket, bool), UpstreamError>>,
+    {
+        loop {
+            if self.prefers_http1.load(Ordering::Relaxed) {
+                return self.open(dial().await?).await;
+            }
+            // Before looking: what ends meanwhile is not missed.
+            let room = self.room.notified();
+            let opening = self.opening.lock().await;
+            if let Some(slot) = self.take() {
+                return Ok(Joined::Stream(slot));
+            }
+            if self.links.lock().len() < self.config.max_connections {
+                return self.open(dial().await?).await;
+            }
+            drop(opening);
+            room.await;
+        }
+    }
+
+    /// Closes connections that have carried no call for too long, and lets go of those that carry no further ones.
+    pub(super) fn reap(&self, idle_timeout: Duration) {
+        self.links.lock().retain(|link| link.is_usable() && link.rested().is_none_or(|rested| rested <= idle_timeout));
+    }
+
+    /// Connections without a call.
+    pub(super) fn idle(&self) -> usize {
+        self.links.lock().iter().filter(|link| link.rested().is_some()).count()
+    }
+
+    /// Whether there may be no further connection.
+    pub(super) fn is_full(&self) -> bool {
+        self.links.lock().len() >= self.config.max_connections
+    }
+
+    fn take(&self) -> Option<Slot> {
+        let mut links = self.links.lock();
+        links.retain(Link::is_usable);
+        links.iter().find_map(Link::slot)
+    }
+
+    async fn open(&self, dialed: (Socket, bool)) -> Result<Joined, UpstreamError> {
+        let (socket, speaks_http2) = dialed;
+        self.prefers_http1.store(!speaks_http2, Ordering::Relaxed);
+        if !speaks_http2 {
+            return Ok(Joined::Alone(socket));
+        }
+        let link = Link::open(socket, Arc::clone(&self.room), self.config.ping_interval).await?;
+        let slot = link.slot();
+        self.links.lock().push(link);
+        slot.map(Joined::Stream).ok_or(UpstreamError::Closed)
+    }
+}
