@@ -59,13 +59,12 @@ async fn a_warm_call_allocates_only_the_header_map_of_its_answer() {
     let _profiler = dhat::Profiler::builder().testing().build();
     let endpoint = Endpoint { host: "127.0.0.1".into(), port: origin(), authority: HeaderValue::from_static("origin") };
     let config = PoolConfig {
-        name: "origin".into(),
-        endpoints: vec![endpoint],
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
         max_idle: 4,
         host: HostField::Endpoint,
+        ..PoolConfig::new("origin", vec![endpoint])
     };
     let pool = WorkerPool::new(config, Timer::start());
     for _ in 0..100 {

@@ -4,7 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -51,9 +51,42 @@ enum Content {
     /// From the gateway itself.
     Own(Option<Bytes>),
     /// From an upstream.
-    Streamed { body: ReplyBody, prepared: Arc<Prepared>, watch: Option<Box<Watch>> },
+    Streamed { body: ReplyBody, prepared: Arc<Prepared>, pace: Pace, pause: Option<Box<Pause>> },
     /// None: what follows the head is not HTTP.
     Tunnel(Box<Tunnel>),
+}
+
+/// How fast an upstream must answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Longest time between two bytes of the body.
+    pub(super) stall: Option<Duration>,
+    /// Longest time from the beginning of the call to the last byte.
+    pub(super) total: Option<Duration>,
+}
+
+impl Pace {
+    /// What is too late at this moment; `paused` is how long no byte has come.
+    fn late(&self, paused: Duration, whole: Duration) -> Option<UpstreamError> {
+        if self.total.is_some_and(|total| whole >= total) {
+            return Some(UpstreamError::TotalTimeout);
+        }
+        self.stall.is_some_and(|stall| paused >= stall).then_some(UpstreamError::Stalled)
+    }
+
+    /// When to look next.
+    fn next(&self, paused: Duration, whole: Duration) -> Duration {
+        let left = |limit: Option<Duration>, passed| limit.map_or(LOOK, |limit| limit.saturating_sub(passed));
+        LOOK.min(left(self.stall, paused)).min(left(self.total, whole))
+    }
+}
+
+/// A pause of an answer.
+#[derive(Debug)]
+struct Pause {
+    began: Instant,
+    deadline: Deadline,
+    watch: Option<Box<Watch>>,
 }
 
 /// What a stream needs to know when it must end.
@@ -93,9 +126,10 @@ impl Answer {
         prepared: Arc<Prepared>,
         record: Box<CallRecord>,
         upload: Option<Arc<Progress>>,
+        pace: Pace,
     ) -> Self {
-        let mut answer =
-            Self { content: Content::Streamed { body, prepared, watch: None }, record, upload, failed: None };
+        let content = Content::Streamed { body, prepared, pace, pause: None };
+        let mut answer = Self { content, record, upload, failed: None };
         // The server does not poll a body that has ended: 204, 304, HEAD.
         if answer.is_end_stream() {
             answer.complete();
@@ -177,6 +211,37 @@ impl Watch {
     }
 }
 
+impl Pause {
+    fn begin(record: &CallRecord, prepared: &Prepared) -> Box<Self> {
+        let deadline = prepared.timer.deadline();
+        Box::new(Self { began: Instant::now(), deadline, watch: Watch::over(record, prepared) })
+    }
+
+    /// A byte has come.
+    fn over(&mut self) {
+        self.deadline.clear();
+    }
+
+    /// Why the answer must break off, if it must: it is late, or the stream has ended.
+    fn poll_end(&mut self, pace: &Pace, record: &CallRecord, context: &mut Context<'_>) -> Poll<AnswerError> {
+        if !self.deadline.is_set() {
+            self.began = Instant::now();
+            self.deadline.reset(pace.next(Duration::ZERO, record.elapsed()));
+        }
+        while self.deadline.poll_elapsed(context).is_ready() {
+            let (paused, whole) = (self.began.elapsed(), record.elapsed());
+            if let Some(error) = pace.late(paused, whole) {
+                return Poll::Ready(AnswerError::Upstream(error));
+            }
+            self.deadline.reset(pace.next(paused, whole));
+        }
+        match &mut self.watch {
+            Some(watch) => watch.poll_end(context).map(|()| AnswerError::Ended),
+            None => Poll::Pending,
+        }
+    }
+}
+
 impl Body for Answer {
     type Data = Bytes;
     type Error = AnswerError;
@@ -192,16 +257,21 @@ impl Body for Answer {
         let frame = match &mut this.content {
             Content::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Content::Tunnel(_) => None,
-            Content::Streamed { body, prepared, watch } => match Pin::new(body).poll_frame(context) {
+            Content::Streamed { body, prepared, pace, pause } => match Pin::new(body).poll_frame(context) {
                 Poll::Pending => {
-                    if watch.is_none() {
-                        *watch = Watch::over(&this.record, prepared);
-                    }
-                    if !watch.as_mut().is_some_and(|watch| watch.poll_end(context).is_ready()) {
-                        return Poll::Pending;
-                    }
-                    this.record.ended_by = EndedBy::Gate;
-                    return this.fail(AnswerError::Ended, context);
+                    let pause = pause.get_or_insert_with(|| Pause::begin(&this.record, prepared));
+                    let ended = match pause.poll_end(pace, &this.record, context) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(ended) => ended,
+                    };
+                    this.record.ended_by = match &ended {
+                        AnswerError::Upstream(error) => {
+                            this.record.upstream_failed(error.kind());
+                            EndedBy::Upstream
+                        }
+                        AnswerError::Ended => EndedBy::Gate,
+                    };
+                    return this.fail(ended, context);
                 }
                 Poll::Ready(Some(Ok(mut frame))) => {
                     if let Some(trailers) = frame.trailers_mut() {
@@ -209,6 +279,14 @@ impl Body for Answer {
                     }
                     // One that never pauses would never be looked after. The first part of an answer costs nothing here.
                     let record = &mut this.record;
+                    if let Some(pause) = pause {
+                        pause.over();
+                    }
+                    if pace.total.is_some_and(|total| record.elapsed() >= total) {
+                        record.upstream_failed(UpstreamError::TotalTimeout.kind());
+                        record.ended_by = EndedBy::Upstream;
+                        return this.fail(AnswerError::Upstream(UpstreamError::TotalTimeout), context);
+                    }
                     let is_long = record.bytes_out > 0 && record.elapsed() >= LOOK;
                     if is_long && Keeper::of(record, prepared).is_some_and(|keeper| keeper.must_end()) {
                         record.ended_by = EndedBy::Gate;

@@ -98,6 +98,11 @@ fn add_violations(body: &mut String, found: Violations, names: &FieldNames) {
     body.push(']');
 }
 
+/// `proxy-status` of a refusal whose error type is finer than its code.
+pub(super) fn proxy_status(via: &str, error: &str, code: &str) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("{via}; error={error}; details=\"{code}\"")).ok()
+}
+
 /// Error type of `proxy-status` (RFC 9209 section 2.3), by the reason of a refusal.
 fn proxy_error(reason: &str) -> &'static str {
     match reason {
@@ -105,6 +110,7 @@ fn proxy_error(reason: &str) -> &'static str {
         | "RequestTimeout" => "http_request_error",
         "UpstreamFailed" => "connection_terminated",
         "UpstreamUnavailable" => "destination_unavailable",
+        "Overloaded" => "connection_limit_reached",
         "UpstreamTimeout" => "http_response_timeout",
         "LoopDetected" => "proxy_loop_detected",
         "Internal" => "proxy_internal_error",

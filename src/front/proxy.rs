@@ -1,5 +1,6 @@
 //! The reverse proxy: HTTP in, HTTP out.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
-use super::body::{Answer, Watch};
+use super::body::{Answer, Pace, Watch};
 use super::connection::{Connection, Peer, Prepared, Scope};
 use super::trailers::Filtered;
 use super::tunnel::Tunnel;
@@ -31,7 +32,7 @@ use crate::telemetry::record::CallRecord;
 use crate::timer::Timer;
 use crate::upstream::forward::{CallIds, Interim, Outgoing};
 use crate::upstream::upload::{Progress, Upload, UploadFault};
-use crate::upstream::{Repeat, Reply, UpstreamError, WorkerPools};
+use crate::upstream::{Repeat, Reply, UpstreamError, Upstreams, WorkerPools};
 
 /// Sends the head of an interim response to the client, before the answer.
 pub type Hint<'a> = &'a (dyn Fn(&[u8]) + Send + Sync);
@@ -42,6 +43,7 @@ pub struct Proxy {
     live: Arc<Live>,
     recorder: Arc<Recorder>,
     timer: Timer,
+    upstreams: Arc<Upstreams>,
     pools: WorkerPools,
     prepared: Mutex<Arc<Prepared>>,
 }
@@ -57,10 +59,17 @@ struct Call<'a> {
 impl Proxy {
     /// A front for one more worker.
     #[must_use]
-    pub fn new(gate: Arc<Gate>, live: Arc<Live>, recorder: Arc<Recorder>, timer: Timer) -> Self {
+    pub fn new(
+        gate: Arc<Gate>,
+        live: Arc<Live>,
+        recorder: Arc<Recorder>,
+        timer: Timer,
+        upstreams: Arc<Upstreams>,
+    ) -> Self {
         let pools = WorkerPools::default();
-        let prepared = Mutex::new(Arc::new(prepare(live.snapshot(), &gate, &pools, &recorder, &timer)));
-        Self { gate, live, recorder, timer, pools, prepared }
+        let prepared = prepare(live.snapshot(), &gate, (&upstreams, &pools), &recorder, &timer);
+        let prepared = Mutex::new(Arc::new(prepared));
+        Self { gate, live, recorder, timer, upstreams, pools, prepared }
     }
 
     /// A client connection begins.
@@ -84,7 +93,8 @@ impl Proxy {
     pub(super) fn prepared(&self) -> Arc<Prepared> {
         let mut prepared = self.prepared.lock();
         if prepared.snapshot.generation != self.live.generation() {
-            *prepared = Arc::new(prepare(self.live.snapshot(), &self.gate, &self.pools, &self.recorder, &self.timer));
+            let pools = (&*self.upstreams, &self.pools);
+            *prepared = Arc::new(prepare(self.live.snapshot(), &self.gate, pools, &self.recorder, &self.timer));
         }
         Arc::clone(&prepared)
     }
@@ -237,12 +247,30 @@ impl Call<'_> {
             host: pool.config().host,
             interim: Some(Interim(&interim)),
         };
-        let repeat = if head.verb().is_safe() && upload.is_empty() { Repeat::Safe } else { Repeat::IfUnsent };
-        let timeout = route.response_timeout.unwrap_or(pool.config().response_timeout);
-        match pool.send(&outgoing, upload, repeat, timeout).await {
+        let repeat = match head.verb() {
+            _ if !upload.is_empty() => Repeat::IfUnsent,
+            verb if route.retry_idempotent && verb.is_idempotent() => Repeat::Idempotent,
+            verb if verb.is_safe() => Repeat::Safe,
+            _ => Repeat::IfUnsent,
+        };
+        let config = pool.config();
+        let timeout = route.response_timeout.unwrap_or(config.response_timeout);
+        let pace = Pace {
+            stall: route.stall_timeout.unwrap_or(config.stall_timeout),
+            total: route.total_timeout.unwrap_or(config.total_timeout),
+        };
+        let sending = pin!(pool.send(&outgoing, upload, repeat, timeout));
+        let outcome = match pace.total {
+            None => sending.await,
+            Some(total) => {
+                let left = total.saturating_sub(record.elapsed());
+                proxy.timer.timeout(left, sending).await.unwrap_or(Err(UpstreamError::TotalTimeout))
+            }
+        };
+        match outcome {
             Ok(reply) => {
                 record.first_byte = Some(record.elapsed());
-                self.relay(reply, progress, session, record)
+                self.relay(reply, progress, session, pace, record)
             }
             Err(error) => self.fail(proxy, &error, progress.as_deref(), record),
         }
@@ -254,6 +282,7 @@ impl Call<'_> {
         reply: Reply,
         progress: Option<Arc<Progress>>,
         session: Option<(&Session, HeaderValue)>,
+        pace: Pace,
         mut record: Box<CallRecord>,
     ) -> Response<Answer> {
         let live = &self.scope.prepared.snapshot;
@@ -277,7 +306,7 @@ impl Call<'_> {
             parts.headers.insert(header::UPGRADE, protocol);
             return Response::from_parts(parts, Answer::switched(Box::new(tunnel), record));
         }
-        Response::from_parts(parts, Answer::streamed(body, prepared, record, progress))
+        Response::from_parts(parts, Answer::streamed(body, prepared, record, progress, pace))
     }
 
     fn fail(
@@ -295,7 +324,13 @@ impl Call<'_> {
             let request_id = record.request_id();
             tracing::warn!(upstream = &*upstream, request_id, cause, "upstream call failed: {error}");
         }
-        self.refuse(error.rejection(), record)
+        let rejection = error.rejection();
+        let mut response = self.refuse(rejection, record);
+        let via = &self.scope.prepared.snapshot.via;
+        if let Some(status) = problem::proxy_status(via, error.proxy_error(), rejection.code()) {
+            response.headers_mut().insert(response::PROXY_STATUS, status);
+        }
+        response
     }
 }
 
@@ -326,13 +361,14 @@ fn usable(value: Option<&HeaderValue>) -> Option<HeaderValue> {
 fn prepare(
     snapshot: Arc<Snapshot>,
     gate: &Arc<Gate>,
-    pools: &WorkerPools,
+    (upstreams, pools): (&Upstreams, &WorkerPools),
     recorder: &Recorder,
     timer: &Timer,
 ) -> Prepared {
     let labels = recorder.telemetry().labels();
     let routes = snapshot.routes.routes().iter().map(|route| labels.intern(&route.name)).collect();
-    let pools = pools.resolve(&snapshot.pools, timer);
+    let states = upstreams.resolve(snapshot.generation, &snapshot.pools, &snapshot.resolver);
+    let pools = pools.resolve(&states, timer);
     let pools = pools
         .into_iter()
         .map(|pool| {

@@ -6,6 +6,40 @@ use crate::policy::rejection::{Rejection, Wait};
 /// What a client is told to wait when nothing was sent, in seconds.
 const RETRY_SOON: Wait = Wait(1);
 
+/// What an endpoint can be blamed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Its name does not resolve.
+    Name,
+    /// It refuses connections, or cannot be reached.
+    Connect,
+    /// No connection in time.
+    ConnectTimeout,
+    /// No answer in time.
+    ResponseTimeout,
+    /// It ended a connection instead of answering.
+    Closed,
+    /// What it said was not HTTP.
+    Protocol,
+    /// It answered 500 to 599.
+    ServerError,
+}
+
+impl Fault {
+    /// For operators.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "its name does not resolve",
+            Self::Connect => "it refused a connection or could not be reached",
+            Self::ConnectTimeout => "no connection in time",
+            Self::ResponseTimeout => "no answer in time",
+            Self::Closed => "it closed a connection instead of answering",
+            Self::Protocol => "what it answered was not HTTP",
+            Self::ServerError => "it answered 500 to 599",
+        }
+    }
+}
+
 /// Why there is no answer, or no whole one. The text never contains a byte of what the upstream sent.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -15,7 +49,13 @@ pub enum UpstreamError {
         /// Where to.
         endpoint: String,
     },
-    /// The connection was refused, or the name did not resolve.
+    /// The name did not resolve.
+    #[error("the name of {endpoint} does not resolve")]
+    Name {
+        /// Where to.
+        endpoint: String,
+    },
+    /// The connection was refused, or the address could not be reached.
     #[error("cannot connect to {endpoint}")]
     Connect {
         /// Where to.
@@ -34,6 +74,18 @@ pub enum UpstreamError {
     /// No first byte of the response within the time.
     #[error("no answer within the time allowed")]
     ResponseTimeout,
+    /// The call took longer than the total time allowed.
+    #[error("no complete answer within the total time allowed")]
+    TotalTimeout,
+    /// No byte of the body for too long.
+    #[error("the answer stopped before it was complete")]
+    Stalled,
+    /// No endpoint is healthy; nothing was sent.
+    #[error("no endpoint is healthy")]
+    Unavailable,
+    /// As many calls or connections as the limits allow; nothing was sent. Says which limit.
+    #[error("too many calls at once: {0}")]
+    Overloaded(&'static str),
     /// The upstream closed the connection before the answer was complete.
     #[error("the connection was closed before the answer was complete")]
     Closed,
@@ -57,9 +109,14 @@ impl UpstreamError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::ConnectTimeout { .. } => "connect_timeout",
+            Self::Name { .. } => "dns",
             Self::Connect { .. } => "connect",
             Self::Exhausted { .. } => "exhausted",
             Self::ResponseTimeout => "response_timeout",
+            Self::TotalTimeout => "total_timeout",
+            Self::Stalled => "stall_timeout",
+            Self::Unavailable => "unavailable",
+            Self::Overloaded(_) => "overloaded",
             Self::Closed | Self::Reset(_) => "closed",
             Self::Malformed(_) | Self::TooLarge => "protocol",
             Self::Upload(_) => "upload",
@@ -70,16 +127,58 @@ impl UpstreamError {
     #[must_use]
     pub const fn rejection(&self) -> Rejection {
         match self {
-            Self::ConnectTimeout { .. } | Self::ResponseTimeout => Rejection::UpstreamTimeout,
-            Self::Connect { .. } | Self::Closed | Self::Reset(_) | Self::Malformed(_) | Self::TooLarge => {
-                Rejection::UpstreamFailed
+            Self::ConnectTimeout { .. } | Self::ResponseTimeout | Self::TotalTimeout | Self::Stalled => {
+                Rejection::UpstreamTimeout
             }
-            Self::Exhausted { .. } => Rejection::UpstreamUnavailable(RETRY_SOON),
+            Self::Name { .. }
+            | Self::Connect { .. }
+            | Self::Closed
+            | Self::Reset(_)
+            | Self::Malformed(_)
+            | Self::TooLarge => Rejection::UpstreamFailed,
+            Self::Exhausted { .. } | Self::Unavailable => Rejection::UpstreamUnavailable(RETRY_SOON),
+            Self::Overloaded(_) => Rejection::Overloaded(RETRY_SOON),
             // Of a client that has gone nobody reads the refusal, but its record has one.
             Self::Upload(fault) => match fault.rejection() {
                 Some(rejection) => rejection,
                 None => Rejection::RequestMalformed,
             },
+        }
+    }
+
+    /// Error type of `proxy-status` (RFC 9209 section 2.3).
+    #[must_use]
+    pub fn proxy_error(&self) -> &'static str {
+        use std::io::ErrorKind::{HostUnreachable, NetworkUnreachable};
+        match self {
+            Self::ConnectTimeout { .. } => "connection_timeout",
+            Self::Name { .. } => "dns_error",
+            Self::Connect { source, .. } if matches!(source.kind(), HostUnreachable | NetworkUnreachable) => {
+                "destination_ip_unroutable"
+            }
+            Self::Connect { .. } => "connection_refused",
+            Self::Exhausted { .. } | Self::Overloaded(_) => "connection_limit_reached",
+            Self::ResponseTimeout | Self::TotalTimeout | Self::Stalled => "http_response_timeout",
+            Self::Unavailable => "destination_unavailable",
+            Self::Closed | Self::Reset(_) => "connection_terminated",
+            Self::Malformed(_) => "http_protocol_error",
+            Self::TooLarge => "http_response_header_section_size",
+            Self::Upload(_) => "http_request_error",
+        }
+    }
+
+    /// What the endpoint is to be blamed for; none if it is not its fault.
+    pub(super) const fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::ConnectTimeout { .. } => Some(Fault::ConnectTimeout),
+            Self::Name { .. } => Some(Fault::Name),
+            Self::Connect { .. } => Some(Fault::Connect),
+            Self::ResponseTimeout | Self::Stalled => Some(Fault::ResponseTimeout),
+            Self::Closed | Self::Reset(_) => Some(Fault::Closed),
+            Self::Malformed(_) | Self::TooLarge => Some(Fault::Protocol),
+            Self::Exhausted { .. } | Self::TotalTimeout | Self::Unavailable | Self::Overloaded(_) | Self::Upload(_) => {
+                None
+            }
         }
     }
 }

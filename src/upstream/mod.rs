@@ -1,26 +1,36 @@
 //! Where admitted calls go: pools of endpoints, the connections to them, and what may be tried twice.
 //!
-//! Every worker has its own connections, so that no call crosses threads.
+//! Every worker has its own connections, so that no call crosses threads. What all workers must agree on, the health of
+//! endpoints, their addresses and the limits, is in `state`; a call without trouble and limits only reads there.
 //!
 //! A call is told to a pool as an [`Outbound`], from which each kind of connection makes what it needs. Today there is one
 //! kind, `h1` over TCP. TLS is another socket inside of it; HTTP/2 is a further kind, which would join where `pool` opens
 //! connections and where [`ReplyBody`] reads from them.
 
+mod balance;
+mod breaker;
+mod budget;
 mod client;
+pub mod config;
 mod dial;
 mod error;
 pub mod forward;
 mod h1;
+mod health;
+mod names;
 mod pool;
+mod probe;
+mod state;
 mod trace;
 pub mod upload;
 
-pub use client::{PoolCounts, Repeat, Reply, WorkerPool, WorkerPools};
+pub use client::{PoolCounts, Repeat, Reply, WorkerEndpoint, WorkerPool, WorkerPools};
+pub use config::{Endpoint, HostField, PoolConfig};
 pub use error::UpstreamError;
 pub use h1::{ReplyBody, Upgraded};
-
-use std::sync::Arc;
-use std::time::Duration;
+pub use health::{Report, Standing};
+pub use names::ResolverConfig;
+pub use state::{EndpointState, PoolState, Upstreams};
 
 use http::response::Parts;
 use http::{HeaderValue, Method};
@@ -39,45 +49,11 @@ pub trait Outbound: Sync {
         None
     }
 
+    /// What ties it to others that should reach the same endpoint: equal numbers, spread evenly.
+    fn affinity(&self) -> Option<u64> {
+        None
+    }
+
     /// An interim response came (RFC 9110 section 15.2); the final one follows.
     fn interim(&self, _head: &Parts) {}
-}
-
-/// What becomes of the `host` field toward an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HostField {
-    /// The client's goes on, so that the upstream can build links.
-    Preserve,
-    /// The endpoint's own authority is written.
-    Endpoint,
-}
-
-/// One address of an upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// Host name or IP address, without brackets.
-    pub host: Box<str>,
-    /// TCP port.
-    pub port: u16,
-    /// `host:port` as written in `host` fields.
-    pub authority: HeaderValue,
-}
-
-/// A pool of equal endpoints, as configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolConfig {
-    /// Its name: label of metrics and logs.
-    pub name: Arc<str>,
-    /// Its endpoints; at least one.
-    pub endpoints: Vec<Endpoint>,
-    /// Longest time to a connection.
-    pub connect_timeout: Duration,
-    /// Longest time from the end of the request to the first byte of the response.
-    pub response_timeout: Duration,
-    /// How long an idle connection is kept; shorter than the upstream keeps it.
-    pub idle_timeout: Duration,
-    /// Most idle connections per worker and endpoint.
-    pub max_idle: usize,
-    /// The `host` field.
-    pub host: HostField,
 }

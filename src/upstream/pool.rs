@@ -1,13 +1,17 @@
 //! Idle connections of one worker to one endpoint.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
+use super::UpstreamError;
+use super::breaker::{ConnectionPermit, Open, Tally};
 use super::dial::dial;
 use super::h1::Wire;
-use super::{Endpoint, PoolConfig, UpstreamError};
+use super::state::{EndpointState, PoolState};
 
 /// A connection idle for longer than this may have got news that only the runtime's driver knows of.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -30,9 +34,34 @@ impl Idle {
 
 /// The idle connections to one endpoint, newest last.
 pub(super) struct EndpointPool {
-    pub(super) endpoint: Endpoint,
+    pub(super) state: Arc<EndpointState>,
+    pub(super) tally: Arc<Tally>,
     max_idle: usize,
     idle: Mutex<Vec<Idle>>,
+    queue: Arc<Queue>,
+}
+
+/// Calls of one worker that wait for a connection of a pool that has as many as it may.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) pool: Arc<PoolState>,
+    pub(super) waiting: AtomicUsize,
+    /// Told when a connection has come to rest.
+    pub(super) rested: Notify,
+}
+
+impl Queue {
+    /// What becomes of a connection that is done: whoever waits here takes it up, whoever waits elsewhere needs its place.
+    fn wants_place(&self) -> bool {
+        if self.pool.pending() == 0 {
+            return false;
+        }
+        let here = self.waiting.load(Ordering::Relaxed) > 0;
+        if here {
+            self.rested.notify_one();
+        }
+        !here
+    }
 }
 
 /// A connection that carries one call.
@@ -42,8 +71,8 @@ pub(super) struct Checkout {
 }
 
 impl EndpointPool {
-    pub(super) const fn new(endpoint: Endpoint, max_idle: usize) -> Self {
-        Self { endpoint, max_idle, idle: Mutex::new(Vec::new()) }
+    pub(super) fn new(state: Arc<EndpointState>, queue: Arc<Queue>, max_idle: usize) -> Self {
+        Self { state, tally: Arc::default(), max_idle, idle: Mutex::default(), queue }
     }
 
     /// An idle connection that is still good, the one used last first: it is the least likely to be closed, and the
@@ -52,7 +81,7 @@ impl EndpointPool {
         loop {
             let idle = self.idle.lock().pop()?;
             let rested = idle.since.elapsed();
-            if idle.is_old(rested, idle_timeout) {
+            if idle.is_old(rested, idle_timeout) || !self.leads_here(&idle.wire) {
                 continue;
             }
             // Without this the close that already arrived goes unseen, and a stray response would answer this call.
@@ -65,14 +94,32 @@ impl EndpointPool {
         }
     }
 
-    /// A new connection.
-    pub(super) async fn connect(&self, config: &PoolConfig) -> Result<Checkout, UpstreamError> {
-        let socket = dial(&self.endpoint, config.connect_timeout).await?;
-        Ok(Checkout { wire: Box::new(Wire::new(socket)), reused: false })
+    /// A new connection, within `timeout`.
+    pub(super) async fn connect(&self, permit: ConnectionPermit, timeout: Duration) -> Result<Checkout, UpstreamError> {
+        let (socket, peer) = dial(&self.state.endpoint, &self.state.addresses, timeout).await?;
+        let mut wire = Box::new(Wire::new(socket));
+        wire.open = Some(Open::new(&self.tally, peer, permit));
+        Ok(Checkout { wire, reused: false })
+    }
+
+    /// Whether the endpoint is still where the connection leads to.
+    fn leads_here(&self, wire: &Wire) -> bool {
+        wire.open.as_ref().is_none_or(|open| self.state.addresses.has(open.peer))
+    }
+
+    /// Closes one idle connection; false if there is none.
+    pub(super) fn shed(&self) -> bool {
+        self.idle.lock().pop().is_some()
     }
 
     fn put_back(&self, mut wire: Box<Wire>, limit: Option<Duration>) {
         wire.rest();
+        if let Some(open) = &mut wire.open {
+            open.call = None;
+        }
+        if self.queue.wants_place() {
+            return;
+        }
         let mut idle = self.idle.lock();
         if idle.len() < self.max_idle {
             idle.push(Idle { wire, since: Instant::now(), limit });
@@ -87,7 +134,7 @@ impl EndpointPool {
             if rested > DOZE {
                 idle.wire.sleep();
             }
-            !idle.is_old(rested, idle_timeout) && idle.wire.is_quiet()
+            !idle.is_old(rested, idle_timeout) && self.leads_here(&idle.wire) && idle.wire.is_quiet()
         });
     }
 
@@ -109,6 +156,6 @@ impl Lease {
 
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("endpoint", &self.0.endpoint).finish()
+        f.debug_struct("Lease").field("endpoint", &self.0.state.endpoint).finish()
     }
 }

@@ -40,6 +40,11 @@ pub(in crate::upstream) struct ResponseHead {
 }
 
 impl ResponseHead {
+    /// Its status.
+    pub(in crate::upstream) fn status(&self) -> u16 {
+        self.parts.status.as_u16()
+    }
+
     /// Whether the connection speaks another protocol from here on.
     pub(super) fn switches(&self) -> bool {
         self.parts.status == StatusCode::SWITCHING_PROTOCOLS

@@ -54,14 +54,13 @@ impl Origin {
         let timer = runtime.block_on(async { Timer::start() });
         let endpoint = Endpoint { host: "127.0.0.1".into(), port, authority: HeaderValue::from_static("origin") };
         let config = PoolConfig {
-            name: "origin".into(),
-            endpoints: vec![endpoint],
             connect_timeout: TIMEOUT,
             response_timeout: TIMEOUT,
             idle_timeout: TIMEOUT,
             // No connection is used twice.
             max_idle: 0,
             host: HostField::Endpoint,
+            ..PoolConfig::new("origin", vec![endpoint])
         };
         Self { runtime, pool: WorkerPool::new(config, timer), pieces }
     }

@@ -67,13 +67,15 @@ impl Origin {
             }
         });
         let config = PoolConfig {
-            name: "origin".into(),
-            endpoints: vec![Endpoint { host: "127.0.0.1".into(), port, authority: HeaderValue::from_static("origin") }],
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
             max_idle: 4,
             host: HostField::Endpoint,
+            ..PoolConfig::new(
+                "origin",
+                vec![Endpoint { host: "127.0.0.1".into(), port, authority: HeaderValue::from_static("origin") }],
+            )
         };
         Self { pool: WorkerPool::new(config, Timer::start()), seen }
     }
@@ -87,6 +89,11 @@ impl Origin {
     /// A GET, and its answer as text.
     pub(super) async fn get(&self) -> Result<String, UpstreamError> {
         text(self.call(Method::GET, Upload::Empty).await?).await
+    }
+
+    /// Idle connections now.
+    pub(super) fn idle(&self) -> usize {
+        self.pool.endpoints().map(|endpoint| endpoint.idle).sum()
     }
 
     /// What the origin has read so far.
