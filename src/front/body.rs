@@ -81,12 +81,15 @@ impl Pace {
     }
 }
 
-/// A pause of an answer.
+/// Looks after an answer that has paused.
 #[derive(Debug)]
 struct Pause {
-    began: Instant,
+    /// When it began; none: the answer moves.
+    began: Option<Instant>,
+    /// Runs on while the answer moves: setting it at every part would cost more than a look too many.
     deadline: Deadline,
-    watch: Option<Box<Watch>>,
+    armed: bool,
+    watch: Option<Watch>,
 }
 
 /// What a stream needs to know when it must end.
@@ -189,11 +192,11 @@ impl Keeper {
 
 impl Watch {
     /// A watch over a call; none if it has no session.
-    pub(super) fn over(record: &CallRecord, prepared: &Prepared) -> Option<Box<Self>> {
+    pub(super) fn over(record: &CallRecord, prepared: &Prepared) -> Option<Self> {
         let keeper = Keeper::of(record, prepared)?;
         let (mut deadline, ended) = (prepared.timer.deadline(), Arc::clone(&keeper.session).ended());
         deadline.reset(LOOK);
-        Some(Box::new(Self { keeper, deadline, ended }))
+        Some(Self { keeper, deadline, ended })
     }
 
     /// Whether the stream must end. Only one that has paused for a while is looked after, so that the short ones pay
@@ -214,22 +217,23 @@ impl Watch {
 impl Pause {
     fn begin(record: &CallRecord, prepared: &Prepared) -> Box<Self> {
         let deadline = prepared.timer.deadline();
-        Box::new(Self { began: Instant::now(), deadline, watch: Watch::over(record, prepared) })
+        Box::new(Self { began: None, deadline, armed: false, watch: Watch::over(record, prepared) })
     }
 
     /// A byte has come.
-    fn over(&mut self) {
-        self.deadline.clear();
+    const fn over(&mut self) {
+        self.began = None;
     }
 
     /// Why the answer must break off, if it must: it is late, or the stream has ended.
     fn poll_end(&mut self, pace: &Pace, record: &CallRecord, context: &mut Context<'_>) -> Poll<AnswerError> {
-        if !self.deadline.is_set() {
-            self.began = Instant::now();
+        let began = *self.began.get_or_insert_with(Instant::now);
+        if !self.armed {
+            self.armed = true;
             self.deadline.reset(pace.next(Duration::ZERO, record.elapsed()));
         }
         while self.deadline.poll_elapsed(context).is_ready() {
-            let (paused, whole) = (self.began.elapsed(), record.elapsed());
+            let (paused, whole) = (began.elapsed(), record.elapsed());
             if let Some(error) = pace.late(paused, whole) {
                 return Poll::Ready(AnswerError::Upstream(error));
             }

@@ -29,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Tunnel {
     upstream: Upgraded,
-    watch: Option<Box<Watch>>,
+    watch: Option<Watch>,
     timer: Timer,
     websocket: bool,
 }
@@ -79,7 +79,7 @@ enum Failed {
 
 impl Tunnel {
     /// A tunnel to `upstream`. It ends when `watch` says so.
-    pub(super) fn new(upstream: Upgraded, protocol: &HeaderValue, watch: Option<Box<Watch>>, timer: Timer) -> Self {
+    pub(super) fn new(upstream: Upgraded, protocol: &HeaderValue, watch: Option<Watch>, timer: Timer) -> Self {
         let websocket = protocol.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
         Self { upstream, watch, timer, websocket }
     }
