@@ -10,6 +10,7 @@
 mod balance;
 mod breaker;
 mod budget;
+mod choice;
 mod client;
 pub mod config;
 mod dial;
@@ -20,6 +21,7 @@ mod health;
 mod names;
 mod pool;
 mod probe;
+mod registry;
 mod state;
 mod trace;
 pub mod upload;
@@ -30,7 +32,8 @@ pub use error::UpstreamError;
 pub use h1::{ReplyBody, Upgraded};
 pub use health::{Report, Standing};
 pub use names::ResolverConfig;
-pub use state::{EndpointState, PoolState, Upstreams};
+pub use registry::Upstreams;
+pub use state::{EndpointState, PoolState};
 
 use http::response::Parts;
 use http::{HeaderValue, Method};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Call, Config, Gate, Origin, Raw, Setup, dead_address, eventually};
+use crate::harness::{Call, Config, Gate, Origin, Raw, Server, Setup, dead_address, eventually};
 
 const ADMIN_TOKEN: &str = "the-admin-token-of-the-tests-0123456789";
 
@@ -72,19 +72,22 @@ fn least_requests_leaves_a_slow_endpoint_alone() {
     let config = config(&[quoted(&slow), quoted(&quick)], "balance = \"least-requests\"");
     let gate = start(&config);
     let session = gate.open();
-    let mut waiting = gate.connect();
+    let mut waiting = Vec::new();
     eventually("a call hangs at the slow one", || {
-        waiting = gate.connect();
-        waiting.send(session.post("/orders", "{}").bytes());
+        let mut raw = gate.connect();
+        raw.send(session.post("/orders", "{}").bytes());
+        waiting.push(raw);
         thread::sleep(Duration::from_millis(5));
-        slow.calls() == 1
+        slow.calls() > 0
     });
+    eventually("the others are answered", || endpoints(&gate)[1]["calls"] == 0);
+    let before = slow.calls();
     // The other is idle when each of these is sent, so both draws end there.
-    let before = quick.calls();
     for _ in 0..20 {
         gate.send(&session.get("/orders")).assert_status(200);
     }
-    assert_eq!((slow.calls(), quick.calls() - before), (1, 20));
+    assert_eq!(slow.calls(), before);
+    assert!(quick.calls() >= 20);
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn probed(sick: &Arc<AtomicBool>) -> Origin {
     })
 }
 
-const PROBES: &str = "health = { path = \"/healthz?deep=1\", host = \"probe.example\", interval = \"100ms\", timeout = \"100ms\", rise = 2, fall = 2 }";
+const PROBES: &str = "health = { path = \"/healthz?deep=1\", host = \"probe.example\", interval = \"400ms\", timeout = \"400ms\", rise = 2, fall = 2 }";
 
 /// Calls but probes.
 fn served(origin: &Origin) -> usize {
@@ -231,6 +234,24 @@ fn probes_decide_who_gets_calls() {
 }
 
 #[test]
+fn a_real_nginx_is_probed_and_missed_when_it_ends() {
+    let nginx = Server::nginx("location = /healthz { return 204; }\nlocation / { return 200 nginx; }");
+    let origin =
+        Origin::answering(|seen, line| line.reply(if seen.target == "/healthz" { 204 } else { 200 }, &[], b""));
+    let health = "health = { interval = \"400ms\", timeout = \"400ms\", expect = [204], fall = 2 }";
+    let gate = start(&config(&[format!("\"{}\"", nginx.url()), quoted(&origin)], health));
+    let session = gate.open();
+    eventually("both are healthy", || endpoints(&gate).iter().all(|endpoint| endpoint["probes"]["success"] != 0));
+    let by_nginx = (0..10).filter(|_| gate.send(&session.get("/orders")).text() == "nginx").count();
+    assert_eq!(by_nginx, 5);
+    drop(nginx);
+    eventually("its end is seen", || states(&gate) == ["unhealthy", "healthy"]);
+    for _ in 0..10 {
+        gate.send(&session.post("/orders", "{}")).assert_status(200);
+    }
+}
+
+#[test]
 fn without_a_healthy_endpoint_calls_are_refused_at_once() {
     let sick = Arc::new(AtomicBool::new(true));
     let origin = probed(&sick);
@@ -253,7 +274,7 @@ fn a_reload_keeps_what_is_known_of_endpoints() {
     let session = gate.open();
     eventually("it is found", || states(&gate) == ["unhealthy"]);
     // With an interval so long that nothing new is learned after it.
-    let slow = PROBES.replace("interval = \"100ms\"", "interval = \"1h\"");
+    let slow = PROBES.replace("interval = \"400ms\"", "interval = \"1h\"");
     gate.write_config(&config(&[quoted(&origin), quoted(&other)], &slow));
     gate.signal(Signal::HUP);
     gate.await_stderr("configuration reloaded");
@@ -280,7 +301,8 @@ fn an_endpoint_that_came_back_is_not_run_over() {
     for _ in 0..68 {
         gate.send(&session.post("/orders", "{}")).assert_status(200);
     }
-    assert_eq!((served(&first), served(&second)), (4, 64), "a sixteenth of the share of the other");
+    // A sixteenth of the share of the other.
+    assert!((3..=5).contains(&served(&first)), "{} and {}", served(&first), served(&second));
 }
 
 #[test]
