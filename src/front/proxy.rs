@@ -248,9 +248,8 @@ impl Call<'_> {
             interim: Some(Interim(&interim)),
         };
         let repeat = match head.verb() {
-            _ if !upload.is_empty() => Repeat::IfUnsent,
             verb if route.retry_idempotent && verb.is_idempotent() => Repeat::Idempotent,
-            verb if verb.is_safe() => Repeat::Safe,
+            verb if verb.is_safe() && upload.is_empty() => Repeat::Safe,
             _ => Repeat::IfUnsent,
         };
         let config = pool.config();

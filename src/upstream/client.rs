@@ -81,8 +81,8 @@ pub enum Repeat {
     /// Also what may have been sent on a connection that had been used before: the method is safe and there is no body
     /// (RFC 9110 section 9.2.1).
     Safe,
-    /// Also what may have been sent on a new connection: the method is idempotent, there is no body, and the route allows
-    /// it (RFC 9110 section 9.2.2).
+    /// Also what may have been sent on a new connection: the method is idempotent and the route allows it (RFC 9110
+    /// section 9.2.2). A body only if nothing of it was taken from the client yet.
     Idempotent,
 }
 
@@ -172,9 +172,9 @@ impl WorkerPool {
         let (upload, error) = match self.attempt(&endpoint, checkout, request, upload, progress, timeout).await {
             Ok(reply) => return Ok(reply),
             Err(Failed { unsent: Some(upload), error, .. }) => (upload, error),
-            Err(Failed { silent: true, error, .. }) => match repeat {
-                Repeat::Idempotent => (Upload::Empty, error),
-                Repeat::Safe if reused => (Upload::Empty, error),
+            Err(Failed { silent: true, intact: Some(upload), error, .. }) => match repeat {
+                Repeat::Idempotent => (upload, error),
+                Repeat::Safe if reused => (upload, error),
                 Repeat::Safe | Repeat::IfUnsent => return Err(error),
             },
             Err(Failed { error, .. }) => return Err(error),

@@ -126,7 +126,8 @@ fn retries_end_with_their_budget() {
 
 #[test]
 fn a_route_can_allow_to_repeat_idempotent_calls() {
-    for (method, body, calls) in [("PUT", "", 2), ("DELETE", "", 2), ("GET", "", 2), ("POST", "", 1), ("PUT", "{}", 1)]
+    for (method, body, calls) in
+        [("PUT", "", 2), ("DELETE", "", 2), ("GET", "", 2), ("POST", "", 1), ("PUT", "{}", 1), ("GET", "{}", 1)]
     {
         let origin = Origin::answering(|_, line| line.close());
         let config = config(&origin, "")
@@ -136,6 +137,29 @@ fn a_route_can_allow_to_repeat_idempotent_calls() {
         gate.send(&session.post("/orders", body).to(method, "/orders")).assert_refused("upstream-failed");
         assert_eq!(origin.calls(), calls, "{method} {body:?}");
     }
+}
+
+#[test]
+fn an_idempotent_call_whose_body_has_not_begun_can_be_repeated() {
+    let first = AtomicBool::new(true);
+    let origin = Origin::speaking(move |line| {
+        let Some(mut seen) = line.read_head() else { return };
+        if first.swap(false, Ordering::SeqCst) {
+            return line.close();
+        }
+        line.read_body(&mut seen);
+        line.reply(200, &[], &seen.body);
+    });
+    let config =
+        config(&origin, "").route("name = \"all\"\npath = \"/{*rest}\"\nupstream = \"shop\"\nretry = \"idempotent\"");
+    let gate = Gate::configured(&config);
+    let session = gate.open();
+    let call = session.post("/orders", "hello").to("PUT", "/orders");
+    let mut raw = gate.connect();
+    raw.send(call.head());
+    origin.await_calls(2);
+    raw.send("hello");
+    assert_eq!(raw.reply_to("PUT").text(), "hello");
 }
 
 #[test]

@@ -71,7 +71,8 @@ pub enum RetryAction {
     /// `GET`, `HEAD` and `OPTIONS` without a body, if a kept connection turned out to be closed.
     #[default]
     Safe,
-    /// These and `PUT` and `DELETE` without a body, whenever a connection ends without a byte of an answer.
+    /// These and `PUT` and `DELETE`, as long as nothing of a body was read, whenever a connection ends without a byte of
+    /// an answer.
     Idempotent,
 }
 

@@ -37,6 +37,8 @@ pub(in crate::upstream) struct Failed {
     pub(in crate::upstream) error: UpstreamError,
     /// The body, if the connection failed before it took a byte of the request.
     pub(in crate::upstream) unsent: Option<Upload>,
+    /// The body, if nothing of it was taken from the client, whatever became of the head.
+    pub(in crate::upstream) intact: Option<Upload>,
     /// Whether the connection ended without a byte of a response: what a resting connection looks like that the upstream
     /// closed just then.
     pub(in crate::upstream) silent: bool,
@@ -138,7 +140,11 @@ impl Exchange {
         let ended = matches!(error, UpstreamError::Closed | UpstreamError::Reset(_));
         let Busy { mut wire, sending, .. } = self.busy;
         let silent = ended && wire.input.is_empty() && !self.reader.is_begun();
-        let unsent = if ended { sending.take_back(&mut wire.output) } else { None };
-        Failed { error, unsent, silent }
+        let (unsent, intact) = match ended {
+            true if wire.output.is_untouched() => (sending.take_back(&mut wire.output), None),
+            true => (None, sending.intact()),
+            false => (None, None),
+        };
+        Failed { error, unsent, intact, silent }
     }
 }
