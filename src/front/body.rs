@@ -89,6 +89,8 @@ struct Pause {
     /// Runs on while the answer moves: setting it at every part would cost more than a look too many.
     deadline: Deadline,
     armed: bool,
+    /// Bytes of the request body when it was looked at last.
+    sent: u64,
     watch: Option<Watch>,
 }
 
@@ -217,7 +219,7 @@ impl Watch {
 impl Pause {
     fn begin(record: &CallRecord, prepared: &Prepared) -> Box<Self> {
         let deadline = prepared.timer.deadline();
-        Box::new(Self { began: None, deadline, armed: false, watch: Watch::over(record, prepared) })
+        Box::new(Self { began: None, deadline, armed: false, sent: 0, watch: Watch::over(record, prepared) })
     }
 
     /// A byte has come.
@@ -226,7 +228,18 @@ impl Pause {
     }
 
     /// Why the answer must break off, if it must: it is late, or the stream has ended.
-    fn poll_end(&mut self, pace: &Pace, record: &CallRecord, context: &mut Context<'_>) -> Poll<AnswerError> {
+    fn poll_end(
+        &mut self,
+        pace: &Pace,
+        record: &CallRecord,
+        upload: Option<&Progress>,
+        context: &mut Context<'_>,
+    ) -> Poll<AnswerError> {
+        // An upstream may wait for the rest of the request: that is no pause of its own.
+        if let Some(upload) = upload.filter(|upload| upload.is_waiting() || upload.bytes() != self.sent) {
+            self.sent = upload.bytes();
+            self.began = None;
+        }
         let began = *self.began.get_or_insert_with(Instant::now);
         if !self.armed {
             self.armed = true;
@@ -264,7 +277,7 @@ impl Body for Answer {
             Content::Streamed { body, prepared, pace, pause } => match Pin::new(body).poll_frame(context) {
                 Poll::Pending => {
                     let pause = pause.get_or_insert_with(|| Pause::begin(&this.record, prepared));
-                    let ended = match pause.poll_end(pace, &this.record, context) {
+                    let ended = match pause.poll_end(pace, &this.record, this.upload.as_deref(), context) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(ended) => ended,
                     };

@@ -210,6 +210,24 @@ fn a_body_that_stops_is_broken_off() {
 }
 
 #[test]
+fn an_answer_that_waits_for_the_rest_of_the_request_does_not_stall() {
+    let origin = Origin::speaking(|line| {
+        let Some(mut seen) = line.read_head() else { return };
+        line.send("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
+        line.read_body(&mut seen);
+        line.send("half");
+    });
+    let gate = Gate::configured(&config(&origin, "stall_timeout = \"200ms\""));
+    let session = gate.open();
+    let mut raw = gate.connect();
+    raw.send(session.post("/orders", "hello").head());
+    origin.await_calls(1);
+    thread::sleep(Duration::from_millis(1500));
+    raw.send("hello");
+    assert_eq!(raw.reply().text(), "halfhalf");
+}
+
+#[test]
 fn an_event_stream_may_be_silent_where_its_route_says_so() {
     let origin = Origin::answering(|_, line| {
         line.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 8\r\n\r\nhalf");
