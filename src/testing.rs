@@ -28,6 +28,9 @@ pub fn snapshot(auth: Authenticator) -> Snapshot {
         headers: Arc::clone(&headers),
         max_body: None,
         response_timeout: None,
+        total_timeout: None,
+        stall_timeout: None,
+        retry_idempotent: false,
         authorization: ForwardAuthorization::Keep,
     };
     let mut routes = RouteTable::default();
@@ -55,6 +58,7 @@ pub fn snapshot(auth: Authenticator) -> Snapshot {
         names: FieldNames::default(),
         routes,
         pools: vec![],
+        resolver: Default::default(),
         auth,
         sessions: SessionConfig {
             lifetimes: Lifetimes { idle: Duration::from_secs(1800), absolute: Duration::from_secs(4 * 3600) },

@@ -74,14 +74,12 @@ async fn a_warm_call_allocates_only_the_header_map_of_its_answer() {
         tls: false,
     };
     let config = PoolConfig {
-        name: "origin".into(),
-        endpoints: vec![endpoint],
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
         max_idle: 4,
         host: HostField::Endpoint,
-        transport: Transport::default(),
+        ..PoolConfig::new("origin", vec![endpoint])
     };
     let pool = WorkerPool::new(config, Timer::start());
     for _ in 0..100 {

@@ -1,12 +1,11 @@
 //! One scrape: the counters of all workers, merged.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 
-use super::{Admin, Refusal, Reply, text};
+use super::{Admin, Refusal, Reply, pools, text};
 use crate::policy::session::EndCause;
 use crate::store::AnyStore;
 use crate::telemetry::labels::Label;
@@ -93,26 +92,34 @@ fn merge(into: &mut BTreeMap<Label, Durations>, by_label: &[Durations]) {
 }
 
 fn add_upstreams(out: &mut Exposition, admin: &Admin) {
-    #[derive(Default)]
-    struct Totals {
-        connects: u64,
-        reuses: u64,
-        retries: u64,
-        idle: u64,
-    }
-    let mut pools: BTreeMap<Arc<str>, Totals> = BTreeMap::new();
-    for pool in (admin.proxies)().iter().flat_map(|proxy| proxy.pools().all()) {
-        let (totals, counts) = (pools.entry(Arc::clone(&pool.config().name)).or_default(), pool.counts());
-        totals.connects += counts.connects.load(Ordering::Relaxed);
-        totals.reuses += counts.reuses.load(Ordering::Relaxed);
-        totals.retries += counts.retries.load(Ordering::Relaxed);
-        totals.idle += pool.idle() as u64;
-    }
-    for (name, totals) in pools {
-        out.count(&metric::UPSTREAM_CONNECTS, &[&name], totals.connects);
-        out.count(&metric::UPSTREAM_REUSES, &[&name], totals.reuses);
-        out.count(&metric::UPSTREAM_RETRIES, &[&name], totals.retries);
-        out.count(&metric::UPSTREAM_IDLE, &[&name], totals.idle);
+    for pool in pools::all(admin) {
+        let (name, state) = (&*pool.state.config().name, &pool.state);
+        out.count(&metric::UPSTREAM_CONNECTS, &[name], pool.connects);
+        out.count(&metric::UPSTREAM_REUSES, &[name], pool.reuses);
+        out.count(&metric::UPSTREAM_RETRIES, &[name], pool.retries);
+        out.count(&metric::UPSTREAM_EXHAUSTED, &[name], state.exhausted());
+        let [requests, connections] = state.overloaded();
+        out.count(&metric::UPSTREAM_REFUSED, &[name, "unhealthy"], state.unavailable());
+        out.count(&metric::UPSTREAM_REFUSED, &[name, "requests"], requests);
+        out.count(&metric::UPSTREAM_REFUSED, &[name, "connections"], connections);
+        out.count(&metric::UPSTREAM_PENDING, &[name], state.pending() as u64);
+        out.count(&metric::UPSTREAM_IDLE, &[name], pool.endpoints.iter().map(|found| found.idle as u64).sum());
+        for (endpoint, found) in state.endpoints().iter().zip(&pool.endpoints) {
+            let labels = [name, endpoint.label()];
+            out.count(&metric::UPSTREAM_CONNECTIONS, &labels, found.connections as u64);
+            out.count(&metric::UPSTREAM_ACTIVE, &labels, found.calls as u64);
+            out.count(&metric::UPSTREAM_HEALTHY, &labels, u64::from(state.report(endpoint).standing.is_up()));
+            out.count(&metric::UPSTREAM_EJECTIONS, &labels, endpoint.ejections());
+            let (passed, failed) = endpoint.probes();
+            let probed = state.config().probe.as_ref().map(|_| (passed, failed));
+            for (metric, results) in
+                [(&metric::UPSTREAM_PROBES, probed), (&metric::UPSTREAM_RESOLUTIONS, endpoint.resolutions())]
+            {
+                let Some((succeeded, failed)) = results else { continue };
+                out.count(metric, &[name, endpoint.label(), "success"], succeeded);
+                out.count(metric, &[name, endpoint.label(), "failure"], failed);
+            }
+        }
     }
     let mut failures: BTreeMap<(Label, &str), u64> = BTreeMap::new();
     for (key, count) in admin.telemetry.workers().iter().flat_map(|worker| worker.failures()) {

@@ -2,6 +2,7 @@
 
 mod health;
 mod metrics;
+mod pools;
 mod sessions;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::config::Live;
 use crate::front::Proxy;
 use crate::gate::Gate;
 use crate::telemetry::Telemetry;
+use crate::upstream::Upstreams;
 use crate::upstream::upload::BoxError;
 
 /// Longest body of an admin request, in bytes.
@@ -61,7 +63,9 @@ pub struct Admin {
     pub live: Arc<Live>,
     /// Counters of calls.
     pub telemetry: Arc<Telemetry>,
-    /// The fronts of all workers, for their pools.
+    /// What all workers know of the pools.
+    pub upstreams: Arc<Upstreams>,
+    /// The fronts of all workers, for their part of the pools.
     pub proxies: Box<dyn Fn() -> Vec<Arc<Proxy>> + Send + Sync>,
     /// Counts of client connections.
     pub connections: Box<dyn Fn() -> ConnectionCounts + Send + Sync>,
@@ -138,16 +142,20 @@ impl Admin {
             .to_bytes();
         let segments: Vec<&str> = parts.uri.path().trim_start_matches('/').split('/').collect();
         match (&parts.method, segments.as_slice()) {
+            (&Method::GET, ["pools"]) => Ok(pools::list(self)),
             (&Method::GET, ["sessions"]) => sessions::list(self, parts.uri.query().unwrap_or_default()).await,
             (&Method::POST, ["sessions", "revoke"]) => sessions::revoke(self, &body).await,
             (&Method::GET, ["sessions", name]) => sessions::show(self, name).await,
             (&Method::DELETE, ["sessions", name]) => sessions::end(self, name).await,
             (&Method::POST, ["sessions", name, "suspend"]) => sessions::suspend(self, name, true).await,
             (&Method::POST, ["sessions", name, "resume"]) => sessions::suspend(self, name, false).await,
-            (_, ["sessions"] | ["sessions", _] | ["sessions", _, "suspend" | "resume"]) => {
+            (_, ["pools"] | ["sessions"] | ["sessions", _] | ["sessions", _, "suspend" | "resume"]) => {
                 Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods; see the documentation"))
             }
-            _ => Err(Refusal(StatusCode::NOT_FOUND, "no such path; there are /livez, /readyz, /metrics and /sessions")),
+            _ => Err(Refusal(
+                StatusCode::NOT_FOUND,
+                "no such path; there are /livez, /readyz, /metrics, /pools and /sessions",
+            )),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::document::Touched;
 use super::error::ConfigErrors;
 use super::raw::{
     Admin, BodyLimit, ConfigMode, File, Headers, Issuer, Key, Limits, Listener, Period, Route, SecretRef, Server, Tls,
-    Upstream, VERSION,
+    Upstream, UpstreamServer, VERSION,
 };
 use super::snapshot::{AccessLog, LogFormat, Snapshot, TlsFiles};
 
@@ -72,7 +72,7 @@ impl Fileless {
         };
         let upstream = Upstream {
             name: text("default"),
-            endpoints: vec![self.upstream.to_string().into()],
+            endpoints: vec![UpstreamServer::from(self.upstream.to_string()).into()],
             response_timeout: Period::secs(RESPONSE_TIMEOUT_SECS).into(),
             ..Upstream::default()
         };

@@ -14,7 +14,7 @@ use crate::policy::fields::FieldNames;
 use crate::policy::rejection::{Rejection, Row};
 use crate::policy::route::RouteTable;
 use crate::policy::session::Lifetimes;
-use crate::upstream::PoolConfig;
+use crate::upstream::{PoolConfig, ResolverConfig};
 
 /// One listening address for calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +158,8 @@ pub struct Snapshot {
     pub routes: RouteTable,
     /// Upstream pools, in the order of their numbers.
     pub pools: Vec<PoolConfig>,
+    /// How names of endpoints are resolved.
+    pub resolver: ResolverConfig,
     /// Identifies callers.
     pub auth: Authenticator,
     /// Sessions.

@@ -10,9 +10,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::Prepared;
+use super::pace::{Pace, Pause};
 use super::response::{self, Dialect};
 use super::tunnel::{self, Tunnel};
-use super::watch::{self, LOOK, Watch};
+use super::watch::{self, LOOK};
 use crate::policy::rejection::Rejection;
 use crate::telemetry::record::{CallRecord, EndedBy};
 use crate::upstream::upload::Progress;
@@ -54,7 +55,7 @@ enum Content {
     /// From the gateway itself.
     Own(Option<Bytes>),
     /// From an upstream.
-    Streamed { body: ReplyBody, prepared: Arc<Prepared>, dialect: Dialect, watch: Option<Box<Watch>> },
+    Streamed { body: ReplyBody, prepared: Arc<Prepared>, dialect: Dialect, pace: Pace, pause: Option<Box<Pause>> },
     /// None: what follows the head is not HTTP.
     Tunnel(Box<Tunnel>),
 }
@@ -82,8 +83,9 @@ impl Answer {
         dialect: Dialect,
         record: Box<CallRecord>,
         upload: Option<Arc<Progress>>,
+        pace: Pace,
     ) -> Self {
-        let content = Content::Streamed { body, prepared, dialect, watch: None };
+        let content = Content::Streamed { body, prepared, dialect, pace, pause: None };
         let mut answer = Self { content, record, upload, failed: None };
         // The server does not poll a body that has ended: 204, 304, HEAD.
         if answer.is_end_stream() {
@@ -149,16 +151,20 @@ impl Body for Answer {
         let frame = match &mut this.content {
             Content::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Content::Tunnel(_) => None,
-            Content::Streamed { body, prepared, watch, .. } => match Pin::new(body).poll_frame(context) {
+            Content::Streamed { body, prepared, pace, pause, .. } => match Pin::new(body).poll_frame(context) {
                 Poll::Pending => {
-                    if watch.is_none() {
-                        *watch = Watch::over(&this.record, prepared);
-                    }
-                    let Some(Poll::Ready(why)) = watch.as_mut().map(|watch| watch.poll_end(context)) else {
+                    let pause = pause.get_or_insert_with(|| Pause::begin(&this.record, prepared));
+                    let Poll::Ready(ended) = pause.poll_end(pace, &this.record, this.upload.as_deref(), context) else {
                         return Poll::Pending;
                     };
-                    this.record.ended_by = EndedBy::Gate;
-                    return this.fail(AnswerError::Ended(why), context);
+                    this.record.ended_by = match &ended {
+                        AnswerError::Upstream(error) => {
+                            this.record.upstream_failed(error.kind());
+                            EndedBy::Upstream
+                        }
+                        AnswerError::Ended(_) => EndedBy::Gate,
+                    };
+                    return this.fail(ended, context);
                 }
                 Poll::Ready(Some(Ok(mut frame))) => {
                     if let Some(trailers) = frame.trailers_mut() {
@@ -166,6 +172,14 @@ impl Body for Answer {
                     }
                     // One that never pauses would never be looked after. The first part of an answer costs nothing here.
                     let record = &mut this.record;
+                    if let Some(pause) = pause {
+                        pause.over();
+                    }
+                    if pace.total.is_some_and(|total| record.elapsed() >= total) {
+                        record.upstream_failed(UpstreamError::TotalTimeout.kind());
+                        record.ended_by = EndedBy::Upstream;
+                        return this.fail(AnswerError::Upstream(UpstreamError::TotalTimeout), context);
+                    }
                     let is_long = record.bytes_out > 0 && record.elapsed() >= LOOK;
                     if is_long && let Some(why) = watch::refusal(record, prepared) {
                         record.ended_by = EndedBy::Gate;

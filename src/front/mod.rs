@@ -3,6 +3,7 @@
 mod body;
 mod connection;
 mod grpc;
+mod pace;
 mod panic;
 mod problem;
 pub mod proxy;

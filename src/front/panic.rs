@@ -89,7 +89,7 @@ mod tests {
         let live = Arc::new(Live::new(testing::snapshot(auth)));
         let gate = Arc::new(Gate::new(AnyStore::Memory(MemoryStore::default()), Clock::default()));
         let recorder = Arc::new(Recorder::new(Arc::new(Telemetry::new(None))));
-        Arc::new(Proxy::new(gate, live, recorder, Timer::start()))
+        Arc::new(Proxy::new(gate, live, recorder, Timer::start(), Arc::default()))
     }
 
     #[tokio::test]

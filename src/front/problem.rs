@@ -115,6 +115,7 @@ fn proxy_error(reason: &str) -> &'static str {
         | "RequestTimeout" => "http_request_error",
         "UpstreamFailed" => "connection_terminated",
         "UpstreamUnavailable" => "destination_unavailable",
+        "Overloaded" => "connection_limit_reached",
         "UpstreamTimeout" => "http_response_timeout",
         "LoopDetected" => "proxy_loop_detected",
         "Internal" => "proxy_internal_error",

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::body::Answer;
 use super::connection::{Connection, Peer, Prepared, Scope};
+use super::pace::Pace;
 use super::panic::Panicked;
 use super::response::Dialect;
 use super::switch::Switch;
@@ -38,7 +39,7 @@ use crate::telemetry::record::CallRecord;
 use crate::timer::Timer;
 use crate::upstream::forward::{CallIds, Interim, Outgoing};
 use crate::upstream::upload::{Progress, Upload, UploadFault};
-use crate::upstream::{Repeat, Reply, UpstreamError, WorkerPools};
+use crate::upstream::{Repeat, Reply, UpstreamError, Upstreams, WorkerPools};
 
 /// Sends the head of an interim response to the client, before the answer.
 pub type Hint<'a> = &'a (dyn Fn(&[u8]) + Send + Sync);
@@ -49,6 +50,7 @@ pub struct Proxy {
     live: Arc<Live>,
     recorder: Arc<Recorder>,
     timer: Timer,
+    upstreams: Arc<Upstreams>,
     pools: WorkerPools,
     prepared: Mutex<Arc<Prepared>>,
 }
@@ -65,10 +67,17 @@ pub(super) struct Call<'a> {
 impl Proxy {
     /// A front for one more worker.
     #[must_use]
-    pub fn new(gate: Arc<Gate>, live: Arc<Live>, recorder: Arc<Recorder>, timer: Timer) -> Self {
+    pub fn new(
+        gate: Arc<Gate>,
+        live: Arc<Live>,
+        recorder: Arc<Recorder>,
+        timer: Timer,
+        upstreams: Arc<Upstreams>,
+    ) -> Self {
         let pools = WorkerPools::default();
-        let prepared = Mutex::new(Arc::new(prepare(live.snapshot(), &gate, &pools, &recorder, &timer)));
-        Self { gate, live, recorder, timer, pools, prepared }
+        let prepared = prepare(live.snapshot(), &gate, (&upstreams, &pools), &recorder, &timer);
+        let prepared = Mutex::new(Arc::new(prepared));
+        Self { gate, live, recorder, timer, upstreams, pools, prepared }
     }
 
     /// A client connection begins.
@@ -92,7 +101,8 @@ impl Proxy {
     pub(super) fn prepared(&self) -> Arc<Prepared> {
         let mut prepared = self.prepared.lock();
         if prepared.snapshot.generation != self.live.generation() {
-            *prepared = Arc::new(prepare(self.live.snapshot(), &self.gate, &self.pools, &self.recorder, &self.timer));
+            let pools = (&*self.upstreams, &self.pools);
+            *prepared = Arc::new(prepare(self.live.snapshot(), &self.gate, pools, &self.recorder, &self.timer));
         }
         Arc::clone(&prepared)
     }
@@ -265,9 +275,27 @@ impl Call<'_> {
             websocket_key: key.as_ref().map(|Key(key)| key),
             interim: Some(Interim(&interim)),
         };
-        let repeat = if head.verb().is_safe() && upload.is_empty() { Repeat::Safe } else { Repeat::IfUnsent };
-        let timeout = route.response_timeout.unwrap_or(pool.config().response_timeout);
-        let mut sending = pin!(pool.send(&outgoing, upload, repeat, timeout));
+        let repeat = match head.verb() {
+            verb if route.retry_idempotent && verb.is_idempotent() => Repeat::Idempotent,
+            verb if verb.is_safe() && upload.is_empty() => Repeat::Safe,
+            _ => Repeat::IfUnsent,
+        };
+        let config = pool.config();
+        let timeout = route.response_timeout.unwrap_or(config.response_timeout);
+        let pace = Pace {
+            stall: route.stall_timeout.unwrap_or(config.stall_timeout),
+            total: route.total_timeout.unwrap_or(config.total_timeout),
+        };
+        let left = pace.total.map(|total| total.saturating_sub(record.elapsed()));
+        let mut sending = pin!(async {
+            let sending = pool.send(&outgoing, upload, repeat, timeout);
+            match left {
+                None => sending.await,
+                Some(left) => {
+                    proxy.timer.timeout(left, pin!(sending)).await.unwrap_or(Err(UpstreamError::TotalTimeout))
+                }
+            }
+        });
         let sent = match &progress {
             None => sending.await,
             Some(upload) => {
@@ -290,7 +318,7 @@ impl Call<'_> {
             Ok(reply) => {
                 record.first_byte = Some(record.elapsed());
                 match Switch::of(&reply, head) {
-                    None => self.relay(reply, progress, session, record),
+                    None => self.relay(reply, progress, session, pace, record),
                     Some(switch) => self.switch(proxy, reply, switch, key.as_ref(), session, record),
                 }
             }
@@ -304,6 +332,7 @@ impl Call<'_> {
         reply: Reply,
         progress: Option<Arc<Progress>>,
         session: Option<(&Session, HeaderValue)>,
+        pace: Pace,
         mut record: Box<CallRecord>,
     ) -> Response<Answer> {
         let Reply { head: mut parts, body } = reply;
@@ -314,7 +343,7 @@ impl Call<'_> {
             Dialect::Grpc | Dialect::Http => Dialect::Http,
         };
         let prepared = Arc::clone(&self.scope.prepared);
-        Response::from_parts(parts, Answer::streamed(body, prepared, dialect, record, progress))
+        Response::from_parts(parts, Answer::streamed(body, prepared, dialect, record, progress, pace))
     }
 
     /// Makes the head of an upstream's answer ours.
@@ -343,10 +372,8 @@ impl Call<'_> {
             tracing::warn!(upstream = &*upstream, request_id, cause, "upstream call failed: {error}");
         }
         let mut response = self.refuse(error.rejection(), record);
-        if let Some(kind) = error.proxy_error() {
-            let via = &self.scope.prepared.snapshot.via;
-            response::set_proxy_error(response.headers_mut(), via, kind, error.rejection());
-        }
+        let via = &self.scope.prepared.snapshot.via;
+        response::set_proxy_error(response.headers_mut(), via, error.proxy_error(), error.rejection());
         response
     }
 }
@@ -378,13 +405,14 @@ fn usable(value: Option<&HeaderValue>) -> Option<HeaderValue> {
 fn prepare(
     snapshot: Arc<Snapshot>,
     gate: &Arc<Gate>,
-    pools: &WorkerPools,
+    (upstreams, pools): (&Upstreams, &WorkerPools),
     recorder: &Recorder,
     timer: &Timer,
 ) -> Prepared {
     let labels = recorder.telemetry().labels();
     let routes = snapshot.routes.routes().iter().map(|route| labels.intern(&route.name)).collect();
-    let pools = pools.resolve(&snapshot.pools, timer);
+    let states = upstreams.resolve(snapshot.generation, &snapshot.pools, &snapshot.resolver);
+    let pools = pools.resolve(&states, timer);
     let pools = pools
         .into_iter()
         .map(|pool| {

@@ -22,7 +22,7 @@ use crate::telemetry::record::CallRecord;
 use crate::upstream::forward::REQUEST_ID;
 
 const EXPIRES_IN: HeaderName = HeaderName::from_static("session-expires-in");
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const WARNED: HeaderName = HeaderName::from_static("x-sg-warning");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

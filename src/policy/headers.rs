@@ -167,13 +167,14 @@ impl HeaderRules {
         note(Field::IdempotencyKey, fault, Severity::Enforce);
 
         note(Field::Correlation, self.correlation(head, create), self.severity(Field::Correlation));
-        let media: [(Field, fn(&Self, &Head<'_>) -> Option<Fault>); 2] =
-            [(Field::ContentType, Self::content_type), (Field::Accept, Self::accept)];
-        for (field, check) in media {
-            let severity = self.severity(field);
-            if !create && severity != Severity::Off {
-                note(field, check(self, head), severity);
-            }
+        // Reading lists of media types takes its time.
+        let severity = self.severity(Field::ContentType);
+        if !create && severity != Severity::Off {
+            note(Field::ContentType, self.content_type(head), severity);
+        }
+        let severity = self.severity(Field::Accept);
+        if !create && severity != Severity::Off {
+            note(Field::Accept, self.accept(head), severity);
         }
 
         match (token, client) {

@@ -71,12 +71,18 @@ pub struct SessionKey([u8; 16]);
 /// A digest is spread evenly already: eight of its bytes are a hash that costs nothing.
 impl std::hash::Hash for SessionKey {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        state.write_u64(self.spread());
     }
 }
 
 impl SessionKey {
+    /// A number that is spread evenly over all sessions, the same on every gate.
+    #[must_use]
+    pub const fn spread(self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Reads 32 hex digits, in either case.
     ///
     /// # Errors

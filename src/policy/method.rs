@@ -68,6 +68,12 @@ impl Verb {
     pub const fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options)
     }
+
+    /// Whether doing it twice is doing it once (RFC 9110 section 9.2.2).
+    #[must_use]
+    pub const fn is_idempotent(self) -> bool {
+        self.is_safe() || matches!(self, Self::Put | Self::Delete)
+    }
 }
 
 /// A set of [`Verb`]s.

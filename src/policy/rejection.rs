@@ -156,6 +156,8 @@ rejections! {
     UpstreamFailed                => BAD_GATEWAY,            Unavailable,       "upstream-failed",       "Upstream failed", "The outcome of the call is unknown; read the state before repeating it.";
     /// No upstream connection can be had now; nothing was sent.
     UpstreamUnavailable(Wait)     => SERVICE_UNAVAILABLE,    Unavailable,       "upstream-unavailable",  "Upstream unavailable", "Nothing was sent; repeat the call after the time in Retry-After.";
+    /// The upstream has as many calls or connections as it may.
+    Overloaded(Wait)              => SERVICE_UNAVAILABLE,    Unavailable,       "overloaded",            "Overloaded", "Nothing was sent; repeat the call after the time in Retry-After.";
     /// The upstream did not accept the connection or answer in time.
     UpstreamTimeout               => GATEWAY_TIMEOUT,        DeadlineExceeded,  "upstream-timeout",      "Upstream timeout", "The outcome of the call is unknown; read the state before repeating it.";
     /// This gateway is shutting down; it opens no new sessions.
@@ -187,7 +189,10 @@ impl Rejection {
     #[must_use]
     pub const fn wait(self) -> Option<Wait> {
         match self {
-            Self::SessionLimit(wait) | Self::UpstreamUnavailable(wait) | Self::Draining(wait) => Some(wait),
+            Self::SessionLimit(wait)
+            | Self::UpstreamUnavailable(wait)
+            | Self::Overloaded(wait)
+            | Self::Draining(wait) => Some(wait),
             _ => None,
         }
     }

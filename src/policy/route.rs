@@ -58,6 +58,12 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// Time to the first byte of the response, if other than the pool's.
     pub response_timeout: Option<Duration>,
+    /// Time to the last byte of the response, if other than the pool's: perhaps none.
+    pub total_timeout: Option<Option<Duration>>,
+    /// Time between two bytes of the response, if other than the pool's: perhaps none.
+    pub stall_timeout: Option<Option<Duration>>,
+    /// Whether idempotent calls without a body may be sent again after they may have arrived.
+    pub retry_idempotent: bool,
     /// What becomes of the credentials.
     pub authorization: ForwardAuthorization,
 }
@@ -216,6 +222,9 @@ mod tests {
             headers: Arc::new(HeaderRules::of(Mode::Lenient)),
             max_body: None,
             response_timeout: None,
+            total_timeout: None,
+            stall_timeout: None,
+            retry_idempotent: false,
             authorization: ForwardAuthorization::Keep,
         }
     }

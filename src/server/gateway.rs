@@ -27,6 +27,7 @@ use crate::store::memory::{MemoryStore, Retention};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::{Recorder, Telemetry};
 use crate::timer::Timer;
+use crate::upstream::Upstreams;
 
 /// How often expired sessions are swept and idle upstream connections are closed.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -96,6 +97,7 @@ pub struct Gateway {
 /// What the threads of a gateway share.
 struct Control {
     gate: Arc<Gate>,
+    upstreams: Arc<Upstreams>,
     live: Arc<Live>,
     load: Option<Load>,
     limits: Arc<ArcSwap<Limits>>,
@@ -160,9 +162,12 @@ impl Gateway {
         let process = prometheus::Registry::new();
         process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
 
+        let upstreams = Upstreams::default();
+        upstreams.resolve(snapshot.generation, &snapshot.pools, &snapshot.resolver);
         let control = Arc::new(Control {
             gate: Arc::new(Gate::new(AnyStore::Memory(MemoryStore::default()), Clock::default())),
             limits: Arc::new(ArcSwap::from_pointee(limits(&snapshot))),
+            upstreams: Arc::new(upstreams),
             live: Arc::new(Live::new(snapshot)),
             load,
             certificates,
@@ -191,6 +196,7 @@ impl Gateway {
                         Arc::clone(&control.live),
                         recorder,
                         timer.clone(),
+                        Arc::clone(&control.upstreams),
                     ));
                     proxies.lock().push(Arc::clone(&proxy));
                     tokio::spawn(reap(Arc::clone(&proxy)));
@@ -202,6 +208,7 @@ impl Gateway {
             gate: Arc::clone(&control.gate),
             live: Arc::clone(&control.live),
             telemetry,
+            upstreams: Arc::clone(&control.upstreams),
             proxies: Box::new(move || proxies.lock().clone()),
             connections: Box::new(move || ConnectionCounts { accepted: stats.accepted(), open: stats.open() as u64 }),
             reloads: Arc::clone(&control.reloads),
@@ -326,6 +333,7 @@ impl Control {
                     );
                 }
                 self.limits.store(Arc::new(limits(&snapshot)));
+                self.upstreams.resolve(generation, &snapshot.pools, &snapshot.resolver);
                 self.live.swap(snapshot);
                 certificates.into_iter().for_each(|(current, next)| current.replace(&next));
                 self.reloads.count(true);
@@ -360,6 +368,8 @@ fn run_control(control: &Arc<Control>, socket: Option<std::net::TcpListener>, ad
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::spawn(sweep(Arc::clone(control)));
+        let upstreams = Arc::clone(&control.upstreams);
+        tokio::spawn(async move { upstreams.supervise().await });
         let timer = Timer::start();
         let listeners = socket.into_iter().map(|socket| WorkerListener { socket, tls: None }).collect();
         // The operator can watch until the last call has ended.

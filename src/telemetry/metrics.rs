@@ -37,6 +37,15 @@ metrics! {
     UPSTREAM_REUSES = COUNTER "sessiongate_upstream_reuses_total" ["upstream"] "Calls sent on a connection that had carried one before.";
     UPSTREAM_RETRIES = COUNTER "sessiongate_upstream_retries_total" ["upstream"] "Calls sent a second time.";
     UPSTREAM_IDLE = GAUGE "sessiongate_upstream_idle_connections" ["upstream"] "Idle connections to an upstream.";
+    UPSTREAM_CONNECTIONS = GAUGE "sessiongate_upstream_connections" ["upstream", "endpoint"] "Open connections to an endpoint, idle ones included.";
+    UPSTREAM_ACTIVE = GAUGE "sessiongate_upstream_active_calls" ["upstream", "endpoint"] "Calls that an endpoint has not answered to the end.";
+    UPSTREAM_PENDING = GAUGE "sessiongate_upstream_pending_calls" ["upstream"] "Calls that wait for a connection because there are as many as there may be.";
+    UPSTREAM_HEALTHY = GAUGE "sessiongate_upstream_endpoint_healthy" ["upstream", "endpoint"] "1 if an endpoint gets calls, 0 if probes fail or it is ejected.";
+    UPSTREAM_EJECTIONS = COUNTER "sessiongate_upstream_ejections_total" ["upstream", "endpoint"] "Ejections of an endpoint because calls failed.";
+    UPSTREAM_PROBES = COUNTER "sessiongate_upstream_probes_total" ["upstream", "endpoint", "result"] "Health checks of an endpoint by result.";
+    UPSTREAM_RESOLUTIONS = COUNTER "sessiongate_upstream_resolutions_total" ["upstream", "endpoint", "result"] "Resolutions of the name of an endpoint by result.";
+    UPSTREAM_EXHAUSTED = COUNTER "sessiongate_upstream_retry_budget_exhausted_total" ["upstream"] "Retries that were due and not made, because there had been too many.";
+    UPSTREAM_REFUSED = COUNTER "sessiongate_upstream_refused_total" ["upstream", "reason"] "Calls refused without a connection: no healthy endpoint, or too many calls or connections.";
     REQUEST_BYTES = COUNTER "sessiongate_request_body_bytes_total" [] "Bytes of request bodies.";
     RESPONSE_BYTES = COUNTER "sessiongate_response_body_bytes_total" [] "Bytes of response bodies.";
     CLIENT_GONE = COUNTER "sessiongate_client_gone_total" [] "Calls whose client left before the answer was complete.";

@@ -128,6 +128,11 @@ impl CallRecord {
         })
     }
 
+    /// Counts a failure of the upstream under this call.
+    pub fn upstream_failed(&self, kind: &'static str) {
+        self.recorder.stats().upstream_failed(self.upstream, kind);
+    }
+
     /// Time since the beginning.
     #[must_use]
     pub fn elapsed(&self) -> Duration {

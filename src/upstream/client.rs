@@ -1,15 +1,20 @@
-//! One call to a pool: a connection, the request, at most one retry, the time it may take.
+//! One call to a pool: an endpoint, a connection, the request, at most one retry, the time it may take.
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use http::response::Parts;
 use parking_lot::Mutex;
 
+use super::balance::Balancer;
+use super::breaker::{ConnectionPermit, RequestPermit, Running, Shed};
+use super::budget::Budget;
+use super::error::Fault;
 use super::exchange::{Exchange, Failed};
-use super::pool::{Checkout, EndpointPool, Lease, Link, Need};
+use super::pool::{Checkout, EndpointPool, Lease, Link, Need, Queue};
+use super::state::{EndpointState, PoolState};
 use super::upload::{Progress, Upload};
 use super::{Outbound, PoolConfig, ReplyBody, UpstreamError, h1, h2};
 use crate::timer::Timer;
@@ -27,11 +32,34 @@ pub struct PoolCounts {
 
 /// The connections of one worker to one pool of endpoints.
 pub struct WorkerPool {
-    config: PoolConfig,
-    endpoints: Vec<Arc<EndpointPool>>,
-    next: AtomicUsize,
+    state: Arc<PoolState>,
+    pub(super) endpoints: Arc<Endpoints>,
+    pub(super) balancer: Balancer,
+    /// Whether all endpoints have the same weight.
+    pub(super) uniform: bool,
+    queue: Arc<Queue>,
+    budget: Budget,
     timer: Timer,
     counts: PoolCounts,
+}
+
+pub(super) struct Endpoints(pub(super) Vec<Arc<EndpointPool>>);
+
+impl Shed for Endpoints {
+    fn shed(&self) -> bool {
+        self.0.iter().any(|endpoint| endpoint.shed())
+    }
+}
+
+/// What one worker has at one endpoint.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WorkerEndpoint {
+    /// Running calls.
+    pub calls: usize,
+    /// Open connections, idle ones included.
+    pub connections: usize,
+    /// Idle connections.
+    pub idle: usize,
 }
 
 /// An answer.
@@ -49,23 +77,49 @@ pub struct Reply {
 pub enum Repeat {
     /// Only what was certainly never sent.
     IfUnsent,
-    /// Also what may have been sent: the method is safe and there is no body (RFC 9110 section 9.2.1).
+    /// Also what may have been sent on a connection that had been used before: the method is safe and there is no body
+    /// (RFC 9110 section 9.2.1).
     Safe,
+    /// Also what may have been sent on a new connection: the method is idempotent and the route allows it (RFC 9110
+    /// section 9.2.2). A body only if nothing of it was taken from the client yet.
+    Idempotent,
 }
 
 impl WorkerPool {
-    /// A pool as configured, without connections yet.
+    /// A pool as configured, without connections yet, that shares nothing with other workers.
     #[must_use]
     pub fn new(config: PoolConfig, timer: Timer) -> Self {
-        let pool = |endpoint| Arc::new(EndpointPool::new(endpoint, &config));
-        let endpoints = config.endpoints.iter().cloned().map(pool).collect();
-        Self { config, endpoints, next: AtomicUsize::new(0), timer, counts: PoolCounts::default() }
+        Self::joining(Arc::new(PoolState::new(config)), timer)
+    }
+
+    /// This worker's part of a pool.
+    #[must_use]
+    pub fn joining(state: Arc<PoolState>, timer: Timer) -> Self {
+        let config = state.config();
+        let queue = Arc::new(Queue::new(Arc::clone(&state)));
+        let pool = |endpoint: &Arc<EndpointState>| {
+            Arc::new(EndpointPool::new(Arc::clone(endpoint), Arc::clone(&queue), config))
+        };
+        let endpoints = Arc::new(Endpoints(state.endpoints().iter().map(pool).collect()));
+        let shed: Arc<dyn Shed> = Arc::clone(&endpoints) as _;
+        state.breaker.join(Arc::downgrade(&shed));
+        let weights = || (0..config.endpoints.len()).map(|place| config.weight(place));
+        let uniform = weights().max() == weights().min();
+        let balancer = Balancer::new(config);
+        let (budget, counts) = (Budget::new(Instant::now()), PoolCounts::default());
+        Self { endpoints, balancer, uniform, queue, budget, timer, counts, state }
     }
 
     /// Its configuration.
     #[must_use]
-    pub const fn config(&self) -> &PoolConfig {
-        &self.config
+    pub fn config(&self) -> &PoolConfig {
+        self.state.config()
+    }
+
+    /// What it shares with other workers.
+    #[must_use]
+    pub const fn state(&self) -> &Arc<PoolState> {
+        &self.state
     }
 
     /// Its totals.
@@ -74,21 +128,30 @@ impl WorkerPool {
         &self.counts
     }
 
-    /// Idle connections now.
-    #[must_use]
-    pub fn idle(&self) -> usize {
-        self.endpoints.iter().map(|endpoint| endpoint.idle()).sum()
+    /// What there is now at each endpoint.
+    pub fn endpoints(&self) -> impl Iterator<Item = WorkerEndpoint> {
+        self.endpoints.0.iter().map(|endpoint| WorkerEndpoint {
+            calls: endpoint.tally.calls.load(Ordering::Relaxed),
+            connections: endpoint.tally.connections.load(Ordering::Relaxed),
+            idle: endpoint.idle(),
+        })
     }
 
-    /// Closes connections that have been idle for too long.
+    /// Keeps house, about once a second: closes connections that have been idle for too long.
     pub fn reap(&self) {
-        self.endpoints.iter().for_each(|endpoint| endpoint.reap(self.config.idle_timeout));
+        self.endpoints.0.iter().for_each(|endpoint| endpoint.reap(self.config().idle_timeout));
+        self.budget.tick(self.sent(), Instant::now());
+    }
+
+    /// Requests sent so far.
+    fn sent(&self) -> u64 {
+        self.counts.connects.load(Ordering::Relaxed) + self.counts.reuses.load(Ordering::Relaxed)
     }
 
     /// Sends a request and waits for the head of the answer, at most for `timeout` after the last progress of its body.
     ///
-    /// It is sent again, once and on a new connection, if nothing of it was sent, or if `repeat` allows it and a
-    /// connection that had been used before ended without a byte of an answer (RFC 9112 section 9.3.1).
+    /// It is sent again, once and as far as the budget goes, if nothing of it was sent, or if `repeat` allows it and a
+    /// connection ended without a byte of an answer (RFC 9112 section 9.3.1).
     ///
     /// # Errors
     /// Why there is no answer.
@@ -99,48 +162,130 @@ impl WorkerPool {
         repeat: Repeat,
         timeout: Duration,
     ) -> Result<Reply, UpstreamError> {
+        let permit = self.state.breaker.call().map_err(|_| UpstreamError::Overloaded("max_requests"))?;
         let progress = upload.progress();
         let progress = progress.as_deref();
+        let mut tried = Vec::new();
         let need = if request.upgrade().is_some() { Need::Switch } else { Need::Call };
-        let (endpoint, checkout) = self.checkout(need).await?;
+        let Chosen { place, endpoint, checkout } = self.checkout(request, need, &permit, None, &mut tried).await?;
         let reused = checkout.reused;
-        let upload = match self.attempt(&endpoint, checkout, request, upload, progress, timeout).await {
+        let (upload, error) = match self.attempt(&endpoint, checkout, request, upload, progress, timeout).await {
             Ok(reply) => return Ok(reply),
-            Err(Failed { unsent: Some(upload), .. }) => upload,
-            Err(Failed { silent: true, .. }) if reused && repeat == Repeat::Safe => Upload::Empty,
+            Err(Failed { unsent: Some(upload), error, .. }) => (upload, error),
+            Err(Failed { silent: true, intact: Some(upload), error, .. }) => match repeat {
+                Repeat::Idempotent => (upload, error),
+                Repeat::Safe if reused => (upload, error),
+                Repeat::Safe | Repeat::IfUnsent => return Err(error),
+            },
             Err(Failed { error, .. }) => return Err(error),
         };
+        if !self.budget.take(&self.config().budget, self.sent(), &self.state.reserve, Instant::now()) {
+            self.state.budget_exhausted();
+            return Err(error);
+        }
         self.counts.retries.fetch_add(1, Ordering::Relaxed);
-        let checkout = self.connect(&endpoint, need).await?;
+        // That a resting connection was closed says nothing of its endpoint.
+        let next = if reused {
+            place
+        } else {
+            tried.push(place);
+            self.pick(request, &tried).unwrap_or(place)
+        };
+        let Chosen { endpoint, checkout, .. } = self.checkout(request, need, &permit, Some(next), &mut tried).await?;
         let again = self.attempt(&endpoint, checkout, request, upload, progress, timeout).await;
         again.map_err(|failed| failed.error)
     }
 
-    /// A connection to the next endpoint in turn; one that cannot be reached is passed over.
-    async fn checkout(&self, need: Need) -> Result<(Arc<EndpointPool>, Checkout), UpstreamError> {
-        let turn = if self.endpoints.len() == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) };
+    /// A connection to an endpoint that takes calls: a new one to `again`, if that is there. Endpoints that cannot be
+    /// reached are passed over.
+    async fn checkout(
+        &self,
+        request: &impl Outbound,
+        need: Need,
+        permit: &RequestPermit,
+        mut again: Option<usize>,
+        tried: &mut Vec<usize>,
+    ) -> Result<Chosen, UpstreamError> {
         let mut failed = None;
-        for offset in 0..self.endpoints.len() {
-            let endpoint = &self.endpoints[(turn + offset) % self.endpoints.len()];
-            if let Some(checkout) = endpoint.reuse(self.config.idle_timeout, need).await {
-                self.counts.reuses.fetch_add(1, Ordering::Relaxed);
-                return Ok((Arc::clone(endpoint), checkout));
-            }
-            match self.connect(endpoint, need).await {
-                Ok(checkout) => return Ok((Arc::clone(endpoint), checkout)),
-                Err(error) => failed = Some(error),
+        loop {
+            let fresh = again.is_some();
+            let place = again.take().or_else(|| self.pick(request, tried));
+            let found = place.and_then(|place| Some((place, self.endpoints.0.get(place)?)));
+            let Some((place, endpoint)) = found else {
+                return Err(failed.unwrap_or_else(|| {
+                    self.state.refused_unavailable();
+                    UpstreamError::Unavailable
+                }));
+            };
+            match self.connection(endpoint, permit, fresh, need).await {
+                Ok(checkout) => return Ok(Chosen { place, endpoint: Arc::clone(endpoint), checkout }),
+                // It is the pool that has too many.
+                Err(error @ UpstreamError::Overloaded(_)) => return Err(error),
+                Err(error) => {
+                    if let Some(fault) = error.fault() {
+                        self.state.failed(&endpoint.state, fault);
+                    }
+                    tried.push(place);
+                    failed = Some(error);
+                }
             }
         }
-        // A compiled configuration has at least one endpoint in every pool.
-        Err(failed.unwrap_or(UpstreamError::ResponseTimeout))
     }
 
-    async fn connect(&self, endpoint: &EndpointPool, need: Need) -> Result<Checkout, UpstreamError> {
-        let checkout = endpoint.connect(&self.config, need).await?;
-        // Others may have waited for the same connection, or for a stream of an older one.
+    async fn connection(
+        &self,
+        endpoint: &EndpointPool,
+        permit: &RequestPermit,
+        fresh: bool,
+        need: Need,
+    ) -> Result<Checkout, UpstreamError> {
+        let running = Running::new(&endpoint.tally, permit.clone());
+        let idle = if fresh { None } else { endpoint.reuse(self.config().idle_timeout, need).await };
+        let mut checkout = match idle {
+            Some(checkout) => checkout,
+            None => self.connect(endpoint, need).await?,
+        };
         let count = if checkout.reused { &self.counts.reuses } else { &self.counts.connects };
         count.fetch_add(1, Ordering::Relaxed);
+        checkout.begin(running);
         Ok(checkout)
+    }
+
+    /// A new connection, or an idle one that turns up while there is no room for a new one.
+    async fn connect(&self, endpoint: &EndpointPool, need: Need) -> Result<Checkout, UpstreamError> {
+        let permit = match self.state.breaker.connection() {
+            Ok(permit) => permit,
+            Err(_) => match self.wait(endpoint, need).await? {
+                Place::Idle(checkout) => return Ok(checkout),
+                Place::Room(permit) => permit,
+            },
+        };
+        endpoint.connect(permit, self.config(), need).await
+    }
+
+    async fn wait(&self, endpoint: &EndpointPool, need: Need) -> Result<Place, UpstreamError> {
+        let breaker = &self.state.breaker;
+        let _waiting = breaker.wait().map_err(|_| UpstreamError::Overloaded("max_pending"))?;
+        let _here = Here::begin(&self.queue);
+        let place = async {
+            loop {
+                if let Some(checkout) = endpoint.reuse(self.config().idle_timeout, need).await {
+                    return Place::Idle(checkout);
+                }
+                if let Ok(permit) = breaker.connection() {
+                    return Place::Room(permit);
+                }
+                tokio::select! {
+                    permit = breaker.room() => return Place::Room(permit),
+                    () = self.queue.rested.notified() => {}
+                    () = endpoint.stream_ended() => {}
+                }
+            }
+        };
+        self.timer.timeout(self.config().connect_timeout, place).await.map_err(|_| {
+            breaker.gave_up();
+            UpstreamError::Overloaded("max_connections")
+        })
     }
 
     async fn attempt(
@@ -152,15 +297,16 @@ impl WorkerPool {
         progress: Option<&Progress>,
         timeout: Duration,
     ) -> Result<Reply, Failed> {
-        match checkout.link {
+        let Checkout { link, reused } = checkout;
+        match link {
             Link::H1(wire) => {
                 let exchange = h1::Exchange::begin(wire, Lease(Arc::clone(endpoint)), request, upload);
-                self.finish(exchange, request, progress, timeout).await
+                self.finish(endpoint, reused, exchange, request, progress, timeout).await
             }
             Link::H2(slot) => {
-                let exchange = h2::Exchange::begin(*slot, &endpoint.endpoint, request, upload)?;
+                let exchange = h2::Exchange::begin(*slot, &endpoint.state.endpoint, request, upload)?;
                 // Boxed, so that it does not make the other larger.
-                Box::pin(self.finish(exchange, request, progress, timeout)).await
+                Box::pin(self.finish(endpoint, reused, exchange, request, progress, timeout)).await
             }
         }
     }
@@ -168,6 +314,8 @@ impl WorkerPool {
     /// Waits for the head of the answer.
     async fn finish<E: Exchange>(
         &self,
+        endpoint: &EndpointPool,
+        reused: bool,
         mut exchange: E,
         request: &impl Outbound,
         progress: Option<&Progress>,
@@ -185,15 +333,62 @@ impl WorkerPool {
             }
         };
         match outcome {
-            Ok(head) => Ok(exchange.reply(head)),
-            Err(error) => Err(exchange.fail(error)),
+            Ok(head) => {
+                let reply = exchange.reply(head);
+                let broken = reply.head.status.is_server_error()
+                    && self.config().ejection.is_some_and(|rules| rules.server_errors);
+                if broken {
+                    self.state.failed(&endpoint.state, Fault::ServerError);
+                } else {
+                    self.state.succeeded(&endpoint.state);
+                }
+                Ok(reply)
+            }
+            Err(error) => {
+                let failed = exchange.fail(error);
+                // What a resting connection looks like that was closed just then.
+                let stale = reused && failed.silent;
+                if let Some(fault) = failed.error.fault().filter(|_| !stale) {
+                    self.state.failed(&endpoint.state, fault);
+                }
+                Err(failed)
+            }
         }
+    }
+}
+
+/// An endpoint and a connection to it.
+struct Chosen {
+    place: usize,
+    endpoint: Arc<EndpointPool>,
+    checkout: Checkout,
+}
+
+/// What a call that waited got.
+enum Place {
+    Idle(Checkout),
+    Room(ConnectionPermit),
+}
+
+/// A call of this worker that waits for a connection.
+struct Here<'a>(&'a Queue);
+
+impl<'a> Here<'a> {
+    fn begin(queue: &'a Queue) -> Self {
+        queue.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(queue)
+    }
+}
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl std::fmt::Debug for WorkerPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WorkerPool").field("name", &self.config.name).finish_non_exhaustive()
+        f.debug_struct("WorkerPool").field("name", &self.config().name).finish_non_exhaustive()
     }
 }
 
@@ -202,14 +397,14 @@ impl std::fmt::Debug for WorkerPool {
 pub struct WorkerPools(Mutex<Vec<Arc<WorkerPool>>>);
 
 impl WorkerPools {
-    /// The pools for these configurations, in their order. Pools that are no longer wanted end with their last call.
-    pub fn resolve(&self, wanted: &[PoolConfig], timer: &Timer) -> Vec<Arc<WorkerPool>> {
+    /// This worker's part of these pools, in their order. Pools that are no longer wanted end with their last call.
+    pub fn resolve(&self, wanted: &[Arc<PoolState>], timer: &Timer) -> Vec<Arc<WorkerPool>> {
         let mut known = self.0.lock();
         let pools: Vec<_> = wanted
             .iter()
-            .map(|config| match known.iter().find(|pool| pool.config() == config) {
+            .map(|state| match known.iter().find(|pool| Arc::ptr_eq(&pool.state, state)) {
                 Some(pool) => Arc::clone(pool),
-                None => Arc::new(WorkerPool::new(config.clone(), timer.clone())),
+                None => Arc::new(WorkerPool::joining(Arc::clone(state), timer.clone())),
             })
             .collect();
         known.clone_from(&pools);

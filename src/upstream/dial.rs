@@ -1,25 +1,43 @@
 //! New connections to endpoints.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use super::names::Addresses;
 use super::{Endpoint, UpstreamError};
 
-/// Connects within `timeout`.
-pub(super) async fn dial(endpoint: &Endpoint, timeout: Duration) -> Result<TcpStream, UpstreamError> {
-    let name = || format!("{}:{}", endpoint.host, endpoint.port);
-    let connecting = TcpStream::connect((&*endpoint.host, endpoint.port));
-    let socket = match tokio::time::timeout(timeout, connecting).await {
-        Err(_) => return Err(UpstreamError::ConnectTimeout { endpoint: name() }),
-        Ok(Err(source)) if is_exhausted(&source) => {
-            return Err(UpstreamError::Exhausted { endpoint: name(), source });
-        }
-        Ok(Err(source)) => return Err(UpstreamError::Connect { endpoint: name(), source }),
-        Ok(Ok(socket)) => socket,
+/// Connects within `timeout`, to the first of its addresses that can be reached. An address that does not answer gets its
+/// share of the time only.
+pub(super) async fn dial(
+    endpoint: &Endpoint,
+    addresses: &Addresses,
+    timeout: Duration,
+) -> Result<(TcpStream, SocketAddr), UpstreamError> {
+    let name = || endpoint.label();
+    let late = Instant::now() + timeout;
+    let Ok(to_try) = tokio::time::timeout(timeout, addresses.to_try()).await else {
+        return Err(UpstreamError::Name { endpoint: name() });
     };
-    socket.set_nodelay(true).map_err(|source| UpstreamError::Connect { endpoint: name(), source })?;
-    Ok(socket)
+    let mut failed = UpstreamError::Name { endpoint: name() };
+    for (left, address) in (1..=u32::try_from(to_try.len()).unwrap_or(u32::MAX)).rev().zip(to_try) {
+        let share = late.saturating_duration_since(Instant::now()) / left;
+        failed = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Err(_) => UpstreamError::ConnectTimeout { endpoint: name() },
+            Ok(Err(source)) if is_exhausted(&source) => {
+                return Err(UpstreamError::Exhausted { endpoint: name(), source });
+            }
+            Ok(Err(source)) => UpstreamError::Connect { endpoint: name(), source },
+            Ok(Ok(socket)) => {
+                addresses.tried(address, true);
+                socket.set_nodelay(true).map_err(|source| UpstreamError::Connect { endpoint: name(), source })?;
+                return Ok((socket, address));
+            }
+        };
+        addresses.tried(address, false);
+    }
+    Err(failed)
 }
 
 /// Local exhaustion: no descriptors, no ports, no memory.

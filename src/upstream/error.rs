@@ -9,6 +9,40 @@ use crate::policy::rejection::{Rejection, Wait};
 /// What a client is told to wait when nothing was sent, in seconds.
 const RETRY_SOON: Wait = Wait(1);
 
+/// What an endpoint can be blamed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Its name does not resolve.
+    Name,
+    /// It refuses connections, or cannot be reached.
+    Connect,
+    /// No connection in time.
+    ConnectTimeout,
+    /// No answer in time.
+    ResponseTimeout,
+    /// It ended a connection instead of answering.
+    Closed,
+    /// What it said was not HTTP.
+    Protocol,
+    /// It answered 500 to 599.
+    ServerError,
+}
+
+impl Fault {
+    /// For operators.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "its name does not resolve",
+            Self::Connect => "it refused a connection or could not be reached",
+            Self::ConnectTimeout => "no connection in time",
+            Self::ResponseTimeout => "no answer in time",
+            Self::Closed => "it closed a connection instead of answering",
+            Self::Protocol => "what it answered was not HTTP",
+            Self::ServerError => "it answered 500 to 599",
+        }
+    }
+}
+
 /// Why there is no answer, or no whole one. The text never contains a byte of what the upstream sent.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -18,7 +52,13 @@ pub enum UpstreamError {
         /// Where to.
         endpoint: String,
     },
-    /// The connection was refused, or the name did not resolve.
+    /// The name did not resolve.
+    #[error("the name of {endpoint} does not resolve")]
+    Name {
+        /// Where to.
+        endpoint: String,
+    },
+    /// The connection was refused, or the address could not be reached.
     #[error("cannot connect to {endpoint}")]
     Connect {
         /// Where to.
@@ -63,6 +103,18 @@ pub enum UpstreamError {
     /// No first byte of the response within the time.
     #[error("no answer within the time allowed")]
     ResponseTimeout,
+    /// The call took longer than the total time allowed.
+    #[error("no complete answer within the total time allowed")]
+    TotalTimeout,
+    /// No byte of the body for too long.
+    #[error("the answer stopped before it was complete")]
+    Stalled,
+    /// No endpoint is healthy; nothing was sent.
+    #[error("no endpoint is healthy")]
+    Unavailable,
+    /// As many calls or connections as the limits allow; nothing was sent. Says which limit.
+    #[error("too many calls at once: {0}")]
+    Overloaded(&'static str),
     /// The upstream closed the connection before the answer was complete.
     #[error("the connection was closed before the answer was complete")]
     Closed,
@@ -91,39 +143,21 @@ impl UpstreamError {
         }
     }
 
-    /// Error type of `proxy-status` (RFC 9209 section 2.3), where it says more than the refusal.
-    #[must_use]
-    pub fn proxy_error(&self) -> Option<&'static str> {
-        match self {
-            Self::Handshake { source, .. } | Self::Tls(source) => {
-                let certificate = tls::cause(source).is_some_and(tls::is_about_certificates);
-                Some(if certificate { "tls_certificate_error" } else { "tls_protocol_error" })
-            }
-            Self::ConnectTimeout { .. }
-            | Self::Connect { .. }
-            | Self::Exhausted { .. }
-            | Self::Full { .. }
-            | Self::NoSwitch { .. }
-            | Self::ResponseTimeout
-            | Self::Closed
-            | Self::Reset(_)
-            | Self::StreamReset(_)
-            | Self::Malformed(_)
-            | Self::TooLarge
-            | Self::Upload(_) => None,
-        }
-    }
-
     /// Label of the metric.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::ConnectTimeout { .. } => "connect_timeout",
+            Self::Name { .. } => "dns",
             Self::Connect { .. } => "connect",
             Self::Exhausted { .. } => "exhausted",
             Self::Handshake { .. } | Self::Tls(_) => "tls",
             Self::Full { .. } => "full",
             Self::ResponseTimeout => "response_timeout",
+            Self::TotalTimeout => "total_timeout",
+            Self::Stalled => "stall_timeout",
+            Self::Unavailable => "unavailable",
+            Self::Overloaded(_) => "overloaded",
             Self::Closed | Self::Reset(_) | Self::StreamReset(_) => "closed",
             Self::Malformed(_) | Self::TooLarge | Self::NoSwitch { .. } => "protocol",
             Self::Upload(_) => "upload",
@@ -134,8 +168,11 @@ impl UpstreamError {
     #[must_use]
     pub const fn rejection(&self) -> Rejection {
         match self {
-            Self::ConnectTimeout { .. } | Self::ResponseTimeout => Rejection::UpstreamTimeout,
-            Self::Connect { .. }
+            Self::ConnectTimeout { .. } | Self::ResponseTimeout | Self::TotalTimeout | Self::Stalled => {
+                Rejection::UpstreamTimeout
+            }
+            Self::Name { .. }
+            | Self::Connect { .. }
             | Self::Handshake { .. }
             | Self::Tls(_)
             | Self::NoSwitch { .. }
@@ -144,12 +181,59 @@ impl UpstreamError {
             | Self::StreamReset(_)
             | Self::Malformed(_)
             | Self::TooLarge => Rejection::UpstreamFailed,
-            Self::Exhausted { .. } | Self::Full { .. } => Rejection::UpstreamUnavailable(RETRY_SOON),
+            Self::Exhausted { .. } | Self::Full { .. } | Self::Unavailable => {
+                Rejection::UpstreamUnavailable(RETRY_SOON)
+            }
+            Self::Overloaded(_) => Rejection::Overloaded(RETRY_SOON),
             // Of a client that has gone nobody reads the refusal, but its record has one.
             Self::Upload(fault) => match fault.rejection() {
                 Some(rejection) => rejection,
                 None => Rejection::RequestMalformed,
             },
+        }
+    }
+
+    /// Error type of `proxy-status` (RFC 9209 section 2.3).
+    #[must_use]
+    pub fn proxy_error(&self) -> &'static str {
+        use std::io::ErrorKind::{HostUnreachable, NetworkUnreachable};
+        match self {
+            Self::ConnectTimeout { .. } => "connection_timeout",
+            Self::Name { .. } => "dns_error",
+            Self::Connect { source, .. } if matches!(source.kind(), HostUnreachable | NetworkUnreachable) => {
+                "destination_ip_unroutable"
+            }
+            Self::Connect { .. } => "connection_refused",
+            Self::Handshake { source, .. } | Self::Tls(source) => {
+                let certificate = tls::cause(source).is_some_and(tls::is_about_certificates);
+                if certificate { "tls_certificate_error" } else { "tls_protocol_error" }
+            }
+            Self::Exhausted { .. } | Self::Full { .. } | Self::Overloaded(_) => "connection_limit_reached",
+            Self::ResponseTimeout | Self::TotalTimeout | Self::Stalled => "http_response_timeout",
+            Self::Unavailable => "destination_unavailable",
+            Self::Closed | Self::Reset(_) | Self::StreamReset(_) => "connection_terminated",
+            Self::Malformed(_) | Self::NoSwitch { .. } => "http_protocol_error",
+            Self::TooLarge => "http_response_header_section_size",
+            Self::Upload(_) => "http_request_error",
+        }
+    }
+
+    /// What the endpoint is to be blamed for; none if it is not its fault.
+    pub(super) const fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::ConnectTimeout { .. } => Some(Fault::ConnectTimeout),
+            Self::Name { .. } => Some(Fault::Name),
+            Self::Connect { .. } | Self::Handshake { .. } | Self::Tls(_) => Some(Fault::Connect),
+            Self::ResponseTimeout | Self::Stalled => Some(Fault::ResponseTimeout),
+            Self::Closed | Self::Reset(_) | Self::StreamReset(_) => Some(Fault::Closed),
+            Self::Malformed(_) | Self::TooLarge => Some(Fault::Protocol),
+            Self::Exhausted { .. }
+            | Self::Full { .. }
+            | Self::NoSwitch { .. }
+            | Self::TotalTimeout
+            | Self::Unavailable
+            | Self::Overloaded(_)
+            | Self::Upload(_) => None,
         }
     }
 }

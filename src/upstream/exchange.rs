@@ -35,6 +35,8 @@ pub(super) struct Failed {
     pub(super) error: UpstreamError,
     /// The body, if the request was certainly not processed: not a byte of it was sent, or the upstream says so.
     pub(super) unsent: Option<Upload>,
+    /// The body, if nothing of it was taken from the client, whatever became of the head.
+    pub(super) intact: Option<Upload>,
     /// Whether the connection ended without a byte of a response: what a resting connection looks like that the upstream
     /// closed just then.
     pub(super) silent: bool,

@@ -1,6 +1,7 @@
 //! The head of the request that an upstream gets: built afresh from what was proven, never copied. For HTTP/1.1 it is
 //! written straight into the buffer of its connection; a header map of it would be built only to be read once.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use http::Method;
 use http::header::{self, HeaderName, HeaderValue};
 use http::response::Parts;
@@ -93,6 +94,14 @@ impl Outbound for Outgoing<'_, '_, '_> {
         if let Some(Interim(take)) = self.interim {
             take(head);
         }
+    }
+
+    fn affinity(&self) -> Option<u64> {
+        let peer = || {
+            let digest = digest(&SHA256, self.edge.peer.as_bytes());
+            digest.as_ref().first_chunk().copied().map(u64::from_be_bytes)
+        };
+        self.passage.validated().map_or_else(peer, |call| Some(call.session().key().spread()))
     }
 
     fn target(&self) -> Option<&PathAndQuery> {

@@ -1,11 +1,17 @@
 //! Where admitted calls go: pools of endpoints, the connections to them, and what may be tried twice.
 //!
-//! Every worker has its own connections, so that no call crosses threads.
+//! Every worker has its own connections, so that no call crosses threads. What all workers must agree on, the health of
+//! endpoints, their addresses and the limits, is in `state`; a call without trouble and limits only reads there.
 //!
 //! A call is told to a pool as an [`Outbound`], from which each kind of connection makes what it needs: `h1` carries one
 //! call at a time, `h2` many. Both run over a `socket` with or without TLS; `exchange` is what they have in common.
 
+mod balance;
+mod breaker;
+mod budget;
+mod choice;
 mod client;
+pub mod config;
 mod dial;
 mod error;
 mod exchange;
@@ -13,27 +19,33 @@ pub mod fields;
 pub mod forward;
 mod h1;
 mod h2;
+mod health;
+mod names;
 mod pool;
+mod probe;
+mod registry;
 mod shared;
 mod socket;
+mod state;
 pub mod tls;
 mod trace;
 pub mod upload;
 
-pub use client::{PoolCounts, Repeat, Reply, WorkerPool, WorkerPools};
+pub use client::{PoolCounts, Repeat, Reply, WorkerEndpoint, WorkerPool, WorkerPools};
+pub use config::{Endpoint, HostField, Http2Config, PoolConfig, Protocol, Transport};
 pub use error::UpstreamError;
 pub use exchange::ReplyBody;
 pub use h1::Upgraded;
-
-use std::sync::Arc;
-use std::time::Duration;
+pub use health::{Report, Standing};
+pub use names::ResolverConfig;
+pub use registry::Upstreams;
+pub use state::{EndpointState, PoolState};
 
 use http::response::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, header};
 
 use fields::{Fields, Lines};
-use tls::TlsClient;
 
 /// A request on its way out. It may be asked for again, for another endpoint.
 pub trait Outbound: Sync {
@@ -75,87 +87,11 @@ pub trait Outbound: Sync {
         None
     }
 
+    /// What ties it to others that should reach the same endpoint: equal numbers, spread evenly.
+    fn affinity(&self) -> Option<u64> {
+        None
+    }
+
     /// An interim response came (RFC 9110 section 15.2); the final one follows.
     fn interim(&self, _head: &Parts) {}
-}
-
-/// What becomes of the `host` field toward an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HostField {
-    /// The client's goes on, so that the upstream can build links.
-    Preserve,
-    /// The endpoint's own authority is written.
-    Endpoint,
-}
-
-/// One address of an upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// Host name or IP address, without brackets.
-    pub host: Box<str>,
-    /// TCP port.
-    pub port: u16,
-    /// `host:port` as written in `host` fields.
-    pub authority: HeaderValue,
-    /// Whether it is reached over TLS.
-    pub tls: bool,
-}
-
-/// What is spoken with the endpoints of a pool.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2: over TLS by ALPN, in cleartext by prior knowledge (RFC 9113 section 3).
-    Http2,
-    /// What the endpoint chooses by ALPN; in cleartext HTTP/1.1.
-    Auto,
-}
-
-/// How a pool speaks with its endpoints.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Transport {
-    /// For endpoints that are reached over TLS.
-    pub tls: Option<TlsClient>,
-    /// What is spoken.
-    pub protocol: Protocol,
-    /// HTTP/2 connections.
-    pub http2: Http2Config,
-}
-
-/// HTTP/2 connections of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Http2Config {
-    /// Most connections per worker and endpoint; a further one is opened when all streams of the others are in use.
-    pub max_connections: usize,
-    /// How often a connection that carries calls is asked whether it is still there.
-    pub ping_interval: Duration,
-}
-
-impl Default for Http2Config {
-    fn default() -> Self {
-        Self { max_connections: 8, ping_interval: Duration::from_secs(360) }
-    }
-}
-
-/// A pool of equal endpoints, as configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolConfig {
-    /// Its name: label of metrics and logs.
-    pub name: Arc<str>,
-    /// Its endpoints; at least one.
-    pub endpoints: Vec<Endpoint>,
-    /// Longest time to a connection.
-    pub connect_timeout: Duration,
-    /// Longest time from the end of the request to the first byte of the response.
-    pub response_timeout: Duration,
-    /// How long an idle connection is kept; shorter than the upstream keeps it.
-    pub idle_timeout: Duration,
-    /// Most idle connections per worker and endpoint.
-    pub max_idle: usize,
-    /// The `host` field.
-    pub host: HostField,
-    /// TLS and HTTP/2.
-    pub transport: Transport,
 }

@@ -2,17 +2,22 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
+use super::UpstreamError;
+use super::breaker::{ConnectionPermit, Open, Running, Tally};
 use super::dial::dial;
 use super::h1::Wire;
 use super::h2::Slot;
 use super::shared::{Joined, Shared};
 use super::socket::Socket;
+use super::state::{EndpointState, PoolState};
 use super::tls::Offer;
-use super::{Endpoint, PoolConfig, Protocol, UpstreamError};
+use super::{Endpoint, PoolConfig, Protocol};
 
 /// A connection idle for longer than this may have got news that only the runtime's driver knows of.
 pub(super) const MOMENT: Duration = Duration::from_millis(1);
@@ -35,12 +40,42 @@ impl Idle {
 
 /// The connections to one endpoint.
 pub(super) struct EndpointPool {
-    pub(super) endpoint: Endpoint,
+    pub(super) state: Arc<EndpointState>,
+    pub(super) tally: Arc<Tally>,
     max_idle: usize,
     /// Resting, newest last.
     idle: Mutex<Vec<Idle>>,
     /// HTTP/2, where that may be spoken.
     shared: Option<Box<Shared>>,
+    queue: Arc<Queue>,
+}
+
+/// Calls of one worker that wait for a connection of a pool that has as many as it may.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pool: Arc<PoolState>,
+    pub(super) waiting: AtomicUsize,
+    /// Told when a connection has come to rest.
+    pub(super) rested: Notify,
+}
+
+impl Queue {
+    /// Nobody waits yet.
+    pub(super) fn new(pool: Arc<PoolState>) -> Self {
+        Self { pool, waiting: AtomicUsize::new(0), rested: Notify::new() }
+    }
+
+    /// What becomes of a connection that is done: whoever waits here takes it up, whoever waits elsewhere needs its place.
+    fn wants_place(&self) -> bool {
+        if self.pool.pending() == 0 {
+            return false;
+        }
+        let here = self.waiting.load(Ordering::Relaxed) > 0;
+        if here {
+            self.rested.notify_one();
+        }
+        !here
+    }
 }
 
 /// What a connection must be able to do.
@@ -66,6 +101,35 @@ pub(super) struct Checkout {
     pub(super) reused: bool,
 }
 
+/// A new connection, on which nothing was sent yet.
+pub(super) struct Dialed {
+    pub(super) socket: Socket,
+    /// Whether HTTP/2 is to be spoken.
+    pub(super) http2: bool,
+    pub(super) open: Open,
+}
+
+impl Checkout {
+    /// A new connection that carries one call at a time.
+    fn alone(socket: Socket, open: Open) -> Self {
+        let mut wire = Box::new(Wire::new(socket));
+        wire.open = Some(open);
+        Self { link: Link::H1(wire), reused: false }
+    }
+
+    /// The call counts as running until its answer was read.
+    pub(super) fn begin(&mut self, running: Running) {
+        match &mut self.link {
+            Link::H1(wire) => {
+                if let Some(open) = &mut wire.open {
+                    open.call = Some(running);
+                }
+            }
+            Link::H2(slot) => slot.call = Some(running),
+        }
+    }
+}
+
 impl From<Slot> for Checkout {
     fn from(slot: Slot) -> Self {
         Self { reused: slot.reused, link: Link::H2(Box::new(slot)) }
@@ -73,25 +137,26 @@ impl From<Slot> for Checkout {
 }
 
 impl EndpointPool {
-    pub(super) fn new(endpoint: Endpoint, config: &PoolConfig) -> Self {
+    pub(super) fn new(state: Arc<EndpointState>, queue: Arc<Queue>, config: &PoolConfig) -> Self {
         let protocol = config.transport.protocol;
-        let shares = protocol == Protocol::Http2 || protocol == Protocol::Auto && endpoint.tls;
+        let shares = protocol == Protocol::Http2 || protocol == Protocol::Auto && state.endpoint.tls;
         let shared = shares.then(|| Box::new(Shared::new(config.transport.http2)));
-        Self { endpoint, max_idle: config.max_idle, idle: Mutex::new(Vec::new()), shared }
+        let (tally, max_idle) = (Arc::default(), config.max_idle);
+        Self { state, tally, max_idle, idle: Mutex::default(), shared, queue }
     }
 
     /// A stream of a connection that carries others, or an idle connection that is still good. Of these the one used last
     /// comes first: it is the least likely to be closed, and the others may age out.
     pub(super) async fn reuse(&self, idle_timeout: Duration, need: Need) -> Option<Checkout> {
         if let (Some(shared), Need::Call) = (&self.shared, need)
-            && let Some(slot) = shared.slot().await
+            && let Some(slot) = shared.slot(|peer| self.state.addresses.has(peer)).await
         {
             return Some(slot.into());
         }
         loop {
             let mut idle = self.idle.lock().pop()?;
             let rested = idle.since.elapsed();
-            if idle.is_old(rested, idle_timeout) {
+            if idle.is_old(rested, idle_timeout) || !self.leads_here(&idle.wire) {
                 continue;
             }
             // Without this the close that already arrived goes unseen, and a stray response would answer this call.
@@ -105,30 +170,40 @@ impl EndpointPool {
     }
 
     /// A new connection, or a stream of one that others opened meanwhile.
-    pub(super) async fn connect(&self, config: &PoolConfig, need: Need) -> Result<Checkout, UpstreamError> {
+    pub(super) async fn connect(
+        &self,
+        permit: ConnectionPermit,
+        config: &PoolConfig,
+        need: Need,
+    ) -> Result<Checkout, UpstreamError> {
         let timeout = config.connect_timeout;
-        let wire = |socket| Checkout { link: Link::H1(Box::new(Wire::new(socket))), reused: false };
         match (&self.shared, need) {
             // The usual case has its time-out where it dials.
-            (None, _) if !self.endpoint.tls => Ok(wire(Socket::Tcp(dial(&self.endpoint, timeout).await?))),
+            (None, _) if !self.state.endpoint.tls => {
+                let (socket, peer) = dial(&self.state.endpoint, &self.state.addresses, timeout).await?;
+                Ok(Checkout::alone(Socket::Tcp(socket), Open::new(&self.tally, peer, permit)))
+            }
             (Some(_), Need::Switch) if config.transport.protocol == Protocol::Http2 => {
-                Err(UpstreamError::NoSwitch { endpoint: self.name() })
+                Err(UpstreamError::NoSwitch { endpoint: self.state.endpoint.label() })
             }
             (None, _) | (Some(_), Need::Switch) => {
-                let dialing = Box::pin(self.dial(config, Offer::Http1));
+                let dialing = Box::pin(self.dial(config, Offer::Http1, permit));
                 let timed = tokio::time::timeout(timeout, dialing).await;
-                Ok(wire(timed.map_err(|_| self.too_late())??.0))
+                let Dialed { socket, open, .. } = timed.map_err(|_| self.too_late())??;
+                Ok(Checkout::alone(socket, open))
             }
             (Some(shared), Need::Call) => {
+                // It is dialed once at most; whoever joins a connection of others needs no permit.
+                let permit = Mutex::new(permit);
                 let joining = Box::pin(shared.join(|| {
                     let offer = if config.transport.protocol == Protocol::Auto { Offer::Both } else { Offer::Http2 };
-                    self.dial(config, offer)
+                    self.dial(config, offer, permit.lock().take())
                 }));
                 match tokio::time::timeout(timeout, joining).await {
                     Ok(Ok(Joined::Stream(slot))) => Ok(slot.into()),
-                    Ok(Ok(Joined::Alone(socket))) => Ok(wire(socket)),
+                    Ok(Ok(Joined::Alone(socket, open))) => Ok(Checkout::alone(socket, open)),
                     Ok(Err(error)) => Err(error),
-                    Err(_) if shared.is_full() => Err(UpstreamError::Full { endpoint: self.name() }),
+                    Err(_) if shared.is_full() => Err(UpstreamError::Full { endpoint: self.state.endpoint.label() }),
                     Err(_) => Err(self.too_late()),
                 }
             }
@@ -136,32 +211,54 @@ impl EndpointPool {
     }
 
     /// A socket, and whether HTTP/2 is to be spoken over it.
-    async fn dial(&self, config: &PoolConfig, offer: Offer) -> Result<(Socket, bool), UpstreamError> {
-        let socket = dial(&self.endpoint, config.connect_timeout).await?;
-        if !self.endpoint.tls {
-            return Ok((Socket::Tcp(socket), offer == Offer::Http2));
+    async fn dial(&self, config: &PoolConfig, offer: Offer, permit: ConnectionPermit) -> Result<Dialed, UpstreamError> {
+        let endpoint = &self.state.endpoint;
+        let (socket, peer) = dial(endpoint, &self.state.addresses, config.connect_timeout).await?;
+        let open = Open::new(&self.tally, peer, permit);
+        if !endpoint.tls {
+            return Ok(Dialed { socket: Socket::Tcp(socket), http2: offer == Offer::Http2, open });
         }
         let secured = match &config.transport.tls {
-            Some(tls) => tls.connect(&self.endpoint, socket, offer).await,
+            Some(tls) => tls.connect(endpoint, socket, offer).await,
             // A compiled configuration has it. Without it nobody falls back to cleartext.
             None => Err(io::ErrorKind::InvalidInput.into()),
         };
         match secured {
-            Ok((socket, http2)) => Ok((Socket::Tls(socket), http2)),
-            Err(source) => Err(UpstreamError::Handshake { endpoint: self.name(), source }),
+            Ok((socket, http2)) => Ok(Dialed { socket: Socket::Tls(socket), http2, open }),
+            Err(source) => Err(UpstreamError::Handshake { endpoint: endpoint.label(), source }),
         }
     }
 
-    fn name(&self) -> String {
-        format!("{}:{}", self.endpoint.host, self.endpoint.port)
+    fn too_late(&self) -> UpstreamError {
+        UpstreamError::ConnectTimeout { endpoint: self.state.endpoint.label() }
     }
 
-    fn too_late(&self) -> UpstreamError {
-        UpstreamError::ConnectTimeout { endpoint: self.name() }
+    /// Whether the endpoint is still where the connection leads to.
+    fn leads_here(&self, wire: &Wire) -> bool {
+        wire.open.as_ref().is_none_or(|open| self.state.addresses.has(open.peer))
+    }
+
+    /// Closes one idle connection; false if there is none.
+    pub(super) fn shed(&self) -> bool {
+        self.idle.lock().pop().is_some() || self.shared.as_ref().is_some_and(|shared| shared.shed())
+    }
+
+    /// Waits until a stream of some connection ends; for ever where connections do not share.
+    pub(super) async fn stream_ended(&self) {
+        match &self.shared {
+            Some(shared) => shared.room().await,
+            None => std::future::pending().await,
+        }
     }
 
     fn put_back(&self, mut wire: Box<Wire>, limit: Option<Duration>) {
         wire.rest();
+        if let Some(open) = &mut wire.open {
+            open.call = None;
+        }
+        if self.queue.wants_place() {
+            return;
+        }
         let mut idle = self.idle.lock();
         if idle.len() < self.max_idle {
             idle.push(Idle { wire, since: Instant::now(), limit });
@@ -172,14 +269,14 @@ impl EndpointPool {
     /// only what they need for a long rest.
     pub(super) fn reap(&self, idle_timeout: Duration) {
         if let Some(shared) = &self.shared {
-            shared.reap(idle_timeout);
+            shared.reap(idle_timeout, |peer| self.state.addresses.has(peer));
         }
         self.idle.lock().retain_mut(|idle| {
             let rested = idle.since.elapsed();
             if rested > DOZE {
                 idle.wire.sleep();
             }
-            !idle.is_old(rested, idle_timeout) && idle.wire.is_quiet()
+            !idle.is_old(rested, idle_timeout) && self.leads_here(&idle.wire) && idle.wire.is_quiet()
         });
     }
 
@@ -195,7 +292,7 @@ pub(super) struct Lease(pub(super) Arc<EndpointPool>);
 impl Lease {
     /// Where the connection leads.
     pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.0.endpoint
+        &self.0.state.endpoint
     }
 
     /// Gives the connection back for the next call; it may rest for `limit`, if the upstream said so.
@@ -206,6 +303,6 @@ impl Lease {
 
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("endpoint", &self.0.endpoint).finish()
+        f.debug_struct("Lease").field("endpoint", &self.0.state.endpoint).finish()
     }
 }

@@ -2,6 +2,7 @@
 //! time, so that a burst of calls shares what a single call would need.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,8 +10,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
+use super::breaker::Open;
 use super::h2::{Link, Slot};
-use super::pool::MOMENT;
+use super::pool::{Dialed, MOMENT};
 use super::socket::Socket;
 use super::{Http2Config, UpstreamError};
 
@@ -32,7 +34,7 @@ pub(super) enum Joined {
     /// A stream.
     Stream(Slot),
     /// The endpoint chose HTTP/1.1.
-    Alone(Socket),
+    Alone(Socket, Open),
 }
 
 impl Shared {
@@ -46,20 +48,21 @@ impl Shared {
         }
     }
 
-    /// A stream of an open connection.
-    pub(super) async fn slot(&self) -> Option<Slot> {
+    /// A stream of an open connection, to a peer that is still wanted.
+    pub(super) async fn slot(&self, wanted: impl Fn(SocketAddr) -> bool) -> Option<Slot> {
         let rested = self.links.lock().iter().filter_map(Link::rested).max();
         if rested.is_some_and(|rested| rested > MOMENT) {
             // Lets the tasks of the connections see what has arrived.
             tokio::task::yield_now().await;
         }
+        self.links.lock().retain(|link| wanted(link.peer()));
         self.take()
     }
 
-    /// A stream of an open connection, or of a new one over the socket that `dial` gives, with whether it speaks HTTP/2.
+    /// A stream of an open connection, or of a new one over what `dial` gives.
     pub(super) async fn join<D>(&self, dial: impl Fn() -> D) -> Result<Joined, UpstreamError>
     where
-        D: Future<Output = Result<(Socket, bool), UpstreamError>>,
+        D: Future<Output = Result<Dialed, UpstreamError>>,
     {
         loop {
             if self.prefers_http1.load(Ordering::Relaxed) {
@@ -80,8 +83,22 @@ impl Shared {
     }
 
     /// Closes connections that have carried no call for too long, and lets go of those that carry no further ones.
-    pub(super) fn reap(&self, idle_timeout: Duration) {
-        self.links.lock().retain(|link| link.is_usable() && link.rested().is_none_or(|rested| rested <= idle_timeout));
+    pub(super) fn reap(&self, idle_timeout: Duration, wanted: impl Fn(SocketAddr) -> bool) {
+        self.links.lock().retain(|link| {
+            link.is_usable() && wanted(link.peer()) && link.rested().is_none_or(|rested| rested <= idle_timeout)
+        });
+    }
+
+    /// Closes a connection without a call; false if there is none.
+    pub(super) fn shed(&self) -> bool {
+        let mut links = self.links.lock();
+        let idle = links.iter().position(|link| link.rested().is_some());
+        idle.map(|place| links.swap_remove(place)).is_some()
+    }
+
+    /// Waits until a stream ends.
+    pub(super) async fn room(&self) {
+        self.room.notified().await;
     }
 
     /// Connections without a call.
@@ -100,13 +117,13 @@ impl Shared {
         links.iter().find_map(Link::slot)
     }
 
-    async fn open(&self, dialed: (Socket, bool)) -> Result<Joined, UpstreamError> {
-        let (socket, speaks_http2) = dialed;
-        self.prefers_http1.store(!speaks_http2, Ordering::Relaxed);
-        if !speaks_http2 {
-            return Ok(Joined::Alone(socket));
+    async fn open(&self, dialed: Dialed) -> Result<Joined, UpstreamError> {
+        let Dialed { socket, http2, open } = dialed;
+        self.prefers_http1.store(!http2, Ordering::Relaxed);
+        if !http2 {
+            return Ok(Joined::Alone(socket, open));
         }
-        let link = Link::open(socket, Arc::clone(&self.room), self.config.ping_interval).await?;
+        let link = Link::open(socket, open, Arc::clone(&self.room), self.config.ping_interval).await?;
         let slot = link.slot();
         self.links.lock().push(link);
         slot.map(Joined::Stream).ok_or(UpstreamError::Closed)

@@ -2,6 +2,8 @@
 //! one module per capability. The tests are written against the behaviour contract, not against the code.
 
 mod admin;
+mod balancing;
+mod breaking;
 mod cli;
 mod config;
 mod demo;
@@ -17,6 +19,7 @@ mod http2_tls;
 mod limits;
 mod logs;
 mod memory;
+mod names;
 mod opening;
 mod random;
 mod real_origins;

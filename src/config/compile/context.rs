@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::document::Touched;
 use crate::config::error::Found;
-use crate::config::raw::{At, Period};
+use crate::config::raw::{At, Limit, Period};
 
 /// Longest name of a route, an upstream or an issuer.
 const NAME_MAX: usize = 64;
@@ -97,17 +97,35 @@ impl<'a> Context<'a> {
 
     /// A value within a range; outside of it its lower end.
     pub(super) fn within<T: Copy + PartialOrd + Display>(&mut self, value: &At<T>, range: RangeInclusive<T>) -> T {
-        if range.contains(&**value) {
-            return **value;
-        }
-        let allowed = format!("allowed: {} to {}", range.start(), range.end());
-        self.mistake_hint(value.span(), format!("{} is out of range", **value), allowed);
-        *range.start()
+        let lowest = *range.start();
+        self.check(value.span(), **value, range).unwrap_or(lowest)
     }
 
     /// A time that something may take at most: 1 ms to 24 h.
     pub(super) fn timeout(&mut self, period: &At<Period>) -> Duration {
         self.within(period, Period(Duration::from_millis(1))..=Period::secs(24 * 3600)).0
+    }
+
+    /// A limit in time, or none: 1 ms to 24 h.
+    pub(super) fn limit(&mut self, limit: &At<Limit>) -> Option<Duration> {
+        let period = (**limit).0?;
+        let range = Period(Duration::from_millis(1))..=Period::secs(24 * 3600);
+        self.check(limit.span(), period, range).map(|period| period.0)
+    }
+
+    /// Notes it if a value is out of range.
+    fn check<T: Copy + PartialOrd + Display>(
+        &mut self,
+        at: Range<usize>,
+        value: T,
+        range: RangeInclusive<T>,
+    ) -> Option<T> {
+        if range.contains(&value) {
+            return Some(value);
+        }
+        let allowed = format!("allowed: {} to {}", range.start(), range.end());
+        self.mistake_hint(at, format!("{value} is out of range"), allowed);
+        None
     }
 
     /// A path, from the folder of the configuration.

@@ -42,6 +42,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
     let logs = server::logs(&mut cx, &file.logs);
     let names = headers::names(&mut cx, &file.headers);
     let (pools, pool_names) = upstreams::pools(&mut cx, file);
+    let resolver = upstreams::resolver(&mut cx, &file.resolver);
     let (routes, scopes) = routes::table(&mut cx, file, &pool_names);
     let issuers = issuers::issuers(&mut cx, file);
 
@@ -60,6 +61,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
         names,
         routes,
         pools,
+        resolver,
         auth: Authenticator::new(issuers, scopes, CACHE_CAPACITY),
         sessions,
         trusted_proxies,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::nearest::{did_you_mean, listed};
-use crate::config::raw::{self, At, AuthorizationAction, BodyLimit, File, Headers};
+use crate::config::raw::{self, At, AuthorizationAction, BodyLimit, File, Headers, RetryAction};
 use crate::policy::headers::{HeaderRules, Mode};
 use crate::policy::method::{MethodSet, Verb};
 use crate::policy::route::{Action, ForwardAuthorization, PoolId, Route, RouteConflict, RouteTable};
@@ -80,6 +80,9 @@ fn session(defaults: &Defaults<'_>, scopes: ScopeRule) -> Route {
         headers: Arc::clone(&defaults.headers),
         max_body: defaults.max_body,
         response_timeout: None,
+        total_timeout: None,
+        stall_timeout: None,
+        retry_idempotent: false,
         authorization: ForwardAuthorization::Keep,
     }
 }
@@ -141,6 +144,12 @@ fn route(
         headers,
         max_body: written.max_body.as_ref().map_or(defaults.max_body, |limit| bytes(**limit)),
         response_timeout,
+        total_timeout: written.total_timeout.as_ref().map(|limit| cx.limit(limit)),
+        stall_timeout: written.stall_timeout.as_ref().map(|limit| cx.limit(limit)),
+        retry_idempotent: match written.retry {
+            RetryAction::Safe => false,
+            RetryAction::Idempotent => true,
+        },
         authorization: match written.authorization {
             AuthorizationAction::Keep => ForwardAuthorization::Keep,
             AuthorizationAction::Strip => ForwardAuthorization::Strip,

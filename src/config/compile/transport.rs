@@ -46,7 +46,7 @@ pub(super) fn transport(cx: &mut Context<'_>, upstream: &Upstream, endpoints: &[
         None if secure => match TlsClient::load(&TlsSettings::default()) {
             Ok(client) => Some(client),
             Err(error) => {
-                let at = upstream.endpoints.iter().find(|text| text.starts_with("https"));
+                let at = upstream.endpoints.iter().find(|server| server.url.starts_with("https"));
                 cx.mistake(
                     at.map_or_else(|| upstream.endpoints.first().map_or(0..0, At::span), At::span),
                     error.to_string(),

@@ -9,6 +9,7 @@ mod issuers;
 mod place;
 mod routes;
 mod server;
+mod upstreams;
 mod values;
 
 use schemars::JsonSchema;
@@ -17,12 +18,15 @@ use serde::{Deserialize, Serialize};
 pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
 pub use issuers::{ClientClaimName, Issuer, Key, SecretRef, SignatureAlgorithm};
 pub use place::{At, Table};
-pub use routes::{
-    AuthorizationAction, HostAction, ProtocolName, Route, ScopeList, TlsVersion, Upstream, UpstreamHttp2, UpstreamTls,
-};
+pub use routes::{AuthorizationAction, RetryAction, Route, ScopeList};
 pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server, Tls};
 pub use server::{LogFormatName, SessionIdForm, Sessions, Tombstone};
-pub use values::{BodyLimit, Period, Size};
+pub use upstreams::Server as UpstreamServer;
+pub use upstreams::{
+    BalanceName, Ejection, HealthCheck, HostAction, ProtocolName, Resolver, RetryBudget, TlsVersion, Upstream,
+    UpstreamHttp2, UpstreamTls,
+};
+pub use values::{BodyLimit, Limit, Period, Size};
 
 /// The version of the file format that this program reads.
 pub const VERSION: i64 = 1;
@@ -57,6 +61,8 @@ pub struct File {
     /// Authorization servers whose tokens are accepted. At least one.
     #[schemars(length(min = 1), extend("x-required" = true))]
     pub issuers: Vec<Table<Issuer>>,
+    /// How names of upstream servers are resolved.
+    pub resolver: Table<Resolver>,
     /// Pools of servers that calls are forwarded to. At least one.
     #[schemars(length(min = 1), extend("x-required" = true))]
     pub upstreams: Vec<Table<Upstream>>,

@@ -1,8 +1,7 @@
-//! Upstreams, and the routes that lead to them.
+//! Routes.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::num::NonZeroU32;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -11,130 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::headers::Headers;
 use super::place::{At, Table};
-use super::values::{BodyLimit, Period};
-
-/// A pool of equal servers.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Upstream {
-    /// Its name in routes, metrics and logs: letters, digits, `.`, `_`, `-`.
-    #[schemars(extend("x-required" = true))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<At<String>>,
-    /// Addresses of its servers, `http://host:port` or `https://host:port`. At least one. Example:
-    /// `["http://10.0.0.5:8080"]`.
-    #[schemars(length(min = 1), extend("x-required" = true))]
-    pub endpoints: Vec<At<String>>,
-    /// Longest time to a connection. Beyond it: 504.
-    pub connect_timeout: At<Period>,
-    /// Longest time from the end of the request to the first byte of the response. Beyond it: 504.
-    pub response_timeout: At<Period>,
-    /// How long an idle connection is kept. Keep it shorter than the servers do (5 s in Node.js).
-    pub idle_timeout: At<Period>,
-    /// Most idle connections per worker and endpoint.
-    pub max_idle: At<NonZeroU32>,
-    /// The `host` field that the servers see.
-    pub host: HostAction,
-    /// What is spoken with the servers.
-    pub protocol: At<ProtocolName>,
-    /// HTTP/2 connections to the servers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http2: Option<Table<UpstreamHttp2>>,
-    /// TLS with `https://` servers. They are always verified.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<Table<UpstreamTls>>,
-}
-
-impl Default for Upstream {
-    fn default() -> Self {
-        Self {
-            name: None,
-            endpoints: Vec::new(),
-            connect_timeout: Period::secs(2).into(),
-            response_timeout: Period::secs(30).into(),
-            idle_timeout: Period::secs(4).into(),
-            max_idle: NonZeroU32::MIN.saturating_add(255).into(),
-            host: HostAction::default(),
-            protocol: ProtocolName::default().into(),
-            http2: None,
-            tls: None,
-        }
-    }
-}
-
-/// The protocol toward an upstream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProtocolName {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2: over TLS by ALPN, over `http://` by prior knowledge.
-    Http2,
-    /// What the server chooses by ALPN; over `http://` HTTP/1.1.
-    Auto,
-}
-
-/// HTTP/2 connections to an upstream.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpstreamHttp2 {
-    /// Most connections per worker and endpoint. A further one is opened when the calls on the others are as many as the
-    /// server allows, or 128 on each. Beyond it: 503, if no call ends within `connect_timeout`.
-    pub max_connections: At<NonZeroU32>,
-    /// How often a connection that carries calls is asked whether it is still there. gRPC servers close those that ask
-    /// more often than every 5 minutes, unless they are told otherwise.
-    pub ping_interval: At<Period>,
-}
-
-impl Default for UpstreamHttp2 {
-    fn default() -> Self {
-        Self { max_connections: NonZeroU32::MIN.saturating_add(7).into(), ping_interval: Period::secs(360).into() }
-    }
-}
-
-/// TLS toward an upstream.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpstreamTls {
-    /// PEM file of the authorities whose certificates are accepted. Default: those the system trusts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca: Option<At<String>>,
-    /// Name that the server's certificate must be for. Default: the host of the endpoint.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server_name: Option<At<String>>,
-    /// PEM file of the certificate chain that the gate shows, leaf first. Needs `key`. Default: it shows none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cert: Option<At<String>>,
-    /// PEM file of the private key of `cert`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<At<String>>,
-    /// Oldest version of TLS that is spoken.
-    pub min_version: TlsVersion,
-}
-
-/// A version of TLS.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    #[default]
-    #[serde(rename = "1.2")]
-    Tls12,
-    /// TLS 1.3.
-    #[serde(rename = "1.3")]
-    Tls13,
-}
-
-/// The `host` field toward an upstream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum HostAction {
-    /// The client's, so that the upstream can build links.
-    #[default]
-    Preserve,
-    /// That of the endpoint.
-    Endpoint,
-}
+use super::values::{BodyLimit, Limit, Period};
 
 /// A route: which calls it takes, what they must show, where they go.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -171,11 +47,33 @@ pub struct Route {
     /// Longest time to the first byte of the response. Default: that of the upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_timeout: Option<At<Period>>,
+    /// Longest time from the admission of a call to the last byte of its response, or `"off"`. Default: that of the
+    /// upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_timeout: Option<At<Limit>>,
+    /// Longest time between two bytes of a response body, or `"off"`, as event streams need it. Default: that of the
+    /// upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stall_timeout: Option<At<Limit>>,
+    /// What may be sent a second time after it may have reached the upstream.
+    pub retry: RetryAction,
     /// What becomes of the `authorization` field toward the upstream.
     pub authorization: AuthorizationAction,
     /// Header rules of this route, where they differ from those of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Table<Headers>>,
+}
+
+/// What may be sent a second time. What certainly did not reach the upstream always may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetryAction {
+    /// `GET`, `HEAD` and `OPTIONS` without a body, if a kept connection turned out to be closed.
+    #[default]
+    Safe,
+    /// These and `PUT` and `DELETE`, as long as nothing of a body was read, whenever a connection ends without a byte of
+    /// an answer.
+    Idempotent,
 }
 
 /// For the schema; [`Verb::named`](crate::policy::method::Verb::named) reads them.

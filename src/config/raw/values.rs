@@ -21,7 +21,16 @@ impl Period {
     pub const fn secs(secs: u64) -> Self {
         Self(Duration::from_secs(secs))
     }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match SpanParser::new().parse_unsigned_duration(text) {
+            Ok(duration) => Ok(Self(duration)),
+            Err(_) => Err(format!("{text:?} is not a duration; {UNITS}")),
+        }
+    }
 }
+
+const UNITS: &str = "write it with a unit, like \"30s\", \"5m\" or \"1h30m\"";
 
 /// As it is written in files: `30s`.
 impl fmt::Display for Period {
@@ -38,13 +47,8 @@ impl Serialize for Period {
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = "write it with a unit, like \"30s\", \"5m\" or \"1h30m\"";
-        let period = |text: &str| match SpanParser::new().parse_unsigned_duration(text) {
-            Ok(duration) => Ok(Self(duration)),
-            Err(_) => Err(format!("{text:?} is not a duration; {wrong}")),
-        };
-        let number = |number: u64| Err(format!("{number} is not a duration; {wrong}"));
-        deserializer.deserialize_any(TextOrNumber { expecting: "a duration", text: period, number })
+        let number = |number: u64| Err(format!("{number} is not a duration; {UNITS}"));
+        deserializer.deserialize_any(TextOrNumber { expecting: "a duration", text: Self::parse, number })
     }
 }
 
@@ -165,6 +169,47 @@ impl JsonSchema for BodyLimit {
     }
 }
 
+/// A limit in time: a duration, or `"off"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<Period>);
+
+impl Serialize for Limit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(period) => period.serialize(serializer),
+            None => serializer.serialize_str("off"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = |text: &str| match text {
+            "off" => Ok(Self(None)),
+            _ => match Period::parse(text) {
+                Ok(period) => Ok(Self(Some(period))),
+                Err(error) => Err(format!("{error}, or \"off\"")),
+            },
+        };
+        let number = |number: u64| Err(format!("{number} is not a duration; write it with a unit, like \"30s\""));
+        deserializer.deserialize_any(TextOrNumber { expecting: "a duration", text, number })
+    }
+}
+
+impl JsonSchema for Limit {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Limit".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^([0-9].*|off)$", "examples": ["30s", "5m", "off"] })
+    }
+}
+
 struct TextOrNumber<T, N> {
     expecting: &'static str,
     text: T,
@@ -221,6 +266,9 @@ mod tests {
         }
         assert!(read::<Size>("\"big\"").is_err() && read::<Size>("-1").is_err());
         assert_eq!(read("\"unlimited\""), Ok(BodyLimit(None)));
+        assert_eq!(read("\"off\""), Ok(Limit(None)));
+        assert_eq!(read("\"5s\""), Ok(Limit(Some(Period::secs(5)))));
+        assert!(read::<Limit>("\"never\"").is_err() && read::<Limit>("5").is_err());
         assert_eq!(read("\"1KiB\""), Ok(BodyLimit(Some(Size(1024)))));
     }
 

@@ -80,6 +80,9 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
             headers: Arc::new(HeaderRules::of(Mode::Lenient)),
             max_body: None,
             response_timeout: None,
+            total_timeout: None,
+            stall_timeout: None,
+            retry_idempotent: false,
             authorization: setting.authorization,
         })
         .unwrap();

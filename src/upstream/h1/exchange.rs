@@ -129,7 +129,11 @@ impl exchange::Exchange for Exchange {
         let ended = matches!(error, UpstreamError::Closed | UpstreamError::Reset(_));
         let Busy { mut wire, sending, .. } = self.busy;
         let silent = ended && wire.input.is_empty() && !self.reader.is_begun();
-        let unsent = if ended { sending.take_back(&mut wire.output) } else { None };
-        Failed { error, unsent, silent }
+        let (unsent, intact) = match ended {
+            true if wire.output.is_untouched() => (sending.take_back(&mut wire.output), None),
+            true => (None, sending.intact()),
+            false => (None, None),
+        };
+        Failed { error, unsent, intact, silent }
     }
 }

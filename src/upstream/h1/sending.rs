@@ -26,6 +26,8 @@ enum Framing {
 /// What is still to be sent of a request.
 #[derive(Debug)]
 pub(super) struct Sending {
+    /// The request has no body; of one whose body has gone there is no `upload` left either.
+    bodyless: bool,
     upload: Upload,
     framing: Framing,
 }
@@ -49,6 +51,7 @@ impl Sending {
     /// Ends the head in `output` with the fields that frame the body. A request has one framing field or none, and it is
     /// always ours.
     pub(super) fn begin(method: &Method, upload: Upload, output: &mut Output) -> Self {
+        let bodyless = upload.is_empty();
         let length = upload.size_hint().exact();
         let head = &mut output.front;
         let framing = match (&upload, length) {
@@ -71,7 +74,7 @@ impl Sending {
             }
         };
         head.extend_from_slice(b"\r\n");
-        Self { upload, framing }
+        Self { bodyless, upload, framing }
     }
 
     /// Sends as much as there is and as the upstream takes; ready when all of it has gone. At most one piece of the body
@@ -112,6 +115,13 @@ impl Sending {
             self.upload.put_back(std::mem::take(&mut output.data));
             self.upload
         })
+    }
+
+    /// The body, if no piece of it was taken yet.
+    pub(super) fn intact(self) -> Option<Upload> {
+        let untaken = |upload: &Upload| upload.progress().is_some_and(|progress| progress.bytes() == 0);
+        let begun = self.framing == Framing::Done || !untaken(&self.upload);
+        (self.bodyless || !begun).then_some(self.upload)
     }
 
     fn stage(&mut self, frame: Frame<Bytes>, output: &mut Output) -> Result<(), SendFault> {

@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
+use crate::upstream::breaker::Open;
 use crate::upstream::socket::Socket;
 
 /// Room for a read: the whole of a usual response.
@@ -26,6 +27,8 @@ pub(in crate::upstream) struct Wire {
     /// Came and was not taken yet.
     pub(super) input: BytesMut,
     pub(super) output: Output,
+    /// What it counts as while it is open.
+    pub(in crate::upstream) open: Option<Open>,
     /// Bytes to make room for.
     room: usize,
 }
@@ -47,7 +50,7 @@ pub(super) struct Output {
 
 impl Wire {
     pub(in crate::upstream) fn new(socket: Socket) -> Self {
-        Self { socket, input: BytesMut::new(), output: Output::default(), room: READ_BYTES }
+        Self { socket, input: BytesMut::new(), output: Output::default(), open: None, room: READ_BYTES }
     }
 
     /// Makes ready for a request: the buffers are empty and large enough for a usual call.

@@ -52,7 +52,7 @@ impl Exchange {
     ) -> Result<Self, Failed> {
         let head = match request::head(request, endpoint, &upload) {
             Ok(head) => head,
-            Err(error) => return Err(Failed { error, unsent: None, silent: false }),
+            Err(error) => return Err(Failed { error, unsent: None, intact: None, silent: false }),
         };
         match slot.requests.send_request(head, upload.is_empty()) {
             Ok((response, stream)) => Ok(Self {
@@ -66,7 +66,7 @@ impl Exchange {
             Err(error) => {
                 // The connection ended while it was looked at; what it cannot carry at all is not tried again.
                 let unsent = (error.is_io() || error.is_go_away()).then_some(upload);
-                Err(Failed { error: failure(error), unsent, silent: false })
+                Err(Failed { error: failure(error), unsent, intact: None, silent: false })
             }
         }
     }
@@ -124,7 +124,9 @@ impl exchange::Exchange for Exchange {
         }
         let ended = matches!(error, UpstreamError::Closed | UpstreamError::Reset(_));
         let silent = ended && self.interim == 0;
-        let unsent = if self.unprocessed { self.sending.take_back() } else { None };
-        Failed { error, unsent, silent }
+        let unprocessed = self.unprocessed;
+        let left = self.sending.take_back();
+        let (unsent, left) = if unprocessed { (left, None) } else { (None, left) };
+        Failed { error, unsent, intact: left.filter(Upload::is_empty), silent }
     }
 }

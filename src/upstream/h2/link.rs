@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::{HEAD_BYTES, QUEUED_BYTES, STREAM_WINDOW, STREAMS_MAX, failure};
 use crate::upstream::UpstreamError;
+use crate::upstream::breaker::{Open, Running};
 use crate::upstream::socket::Socket;
 
 /// How long the answer to a PING may take.
@@ -33,6 +35,9 @@ pub(in crate::upstream) struct Link {
 
 #[derive(Debug)]
 struct State {
+    /// Counts the connection until its task has ended.
+    connection: Open,
+    /// Streams.
     open: AtomicUsize,
     carried: AtomicBool,
     retired: AtomicBool,
@@ -48,6 +53,8 @@ pub(in crate::upstream) struct Slot {
     pub(super) requests: SendRequest<Bytes>,
     /// Whether the connection had carried a call before.
     pub(in crate::upstream) reused: bool,
+    /// The call it carries.
+    pub(in crate::upstream) call: Option<Running>,
     state: Arc<State>,
 }
 
@@ -56,10 +63,11 @@ impl Link {
     /// speak HTTP/2, or beyond the number of streams it allows. `room` is told whenever a stream ends.
     pub(in crate::upstream) async fn open(
         socket: Socket,
+        connection: Open,
         room: Arc<Notify>,
         ping_interval: Duration,
     ) -> Result<Self, UpstreamError> {
-        let (requests, mut connection) = h2::client::Builder::new()
+        let (requests, mut driven) = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(STREAM_WINDOW * STREAMS_MAX as u32)
@@ -71,21 +79,22 @@ impl Link {
             .handshake(socket)
             .await
             .map_err(not_opened)?;
-        poll_fn(|context| match Pin::new(&mut connection).poll(context) {
+        poll_fn(|context| match Pin::new(&mut driven).poll(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(not_opened(error))),
             Poll::Ready(Ok(())) => Poll::Ready(Err(UpstreamError::Closed)),
-            Poll::Pending if connection.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
+            Poll::Pending if driven.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         })
         .await?;
         let state = Arc::new(State {
+            connection,
             open: AtomicUsize::new(0),
             carried: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             since: Mutex::new(Instant::now()),
             room,
         });
-        tokio::spawn(drive(connection, Arc::clone(&state), ping_interval));
+        tokio::spawn(drive(driven, Arc::clone(&state), ping_interval));
         Ok(Self { requests, state })
     }
 
@@ -97,7 +106,12 @@ impl Link {
         }
         self.state.open.fetch_add(1, Ordering::Relaxed);
         let reused = self.state.carried.swap(true, Ordering::Relaxed);
-        Some(Slot { requests: self.requests.clone(), reused, state: Arc::clone(&self.state) })
+        Some(Slot { requests: self.requests.clone(), reused, call: None, state: Arc::clone(&self.state) })
+    }
+
+    /// Where it leads to.
+    pub(in crate::upstream) fn peer(&self) -> SocketAddr {
+        self.state.connection.peer
     }
 
     /// Whether it may carry further calls: it is alive, and the upstream did not say goodbye.

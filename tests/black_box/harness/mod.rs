@@ -1,6 +1,7 @@
 //! What the tests share: the real gate as a process, a scriptable origin, a raw client, tokens.
 
 mod config;
+mod dns;
 mod frames;
 mod gate;
 mod http2;
@@ -18,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use config::Config;
+pub use dns::Dns;
 pub use frames::Frames;
 pub use gate::{Finished, Gate, Session, Setup, binary, finish};
 pub use http2::Http2;

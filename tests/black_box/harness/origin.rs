@@ -76,7 +76,12 @@ impl Origin {
 
     /// Hands each connection to `script` before anything was read.
     pub fn speaking(script: impl Fn(&mut Line) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::speaking_at("127.0.0.1:0", script)
+    }
+
+    /// The same, at this address.
+    pub fn speaking_at(address: &str, script: impl Fn(&mut Line) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let record = Arc::new(Record::default());
         let (shared, script) = (Arc::clone(&record), Arc::new(script));

@@ -33,6 +33,7 @@ const CODES: &[(&str, &[u16])] = &[
     ("loop-detected", &[508]),
     ("upstream-failed", &[502]),
     ("upstream-unavailable", &[503]),
+    ("overloaded", &[503]),
     ("draining", &[503]),
     ("upstream-timeout", &[504]),
 ];

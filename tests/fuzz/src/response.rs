@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use sessiongate::timer::Timer;
 use sessiongate::upstream::fields::Fields;
 use sessiongate::upstream::upload::Upload;
-use sessiongate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, Transport, UpstreamError, WorkerPool};
+use sessiongate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, UpstreamError, WorkerPool};
 use tokio::runtime::Runtime;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -62,15 +62,13 @@ impl Origin {
         let endpoint =
             Endpoint { host: "127.0.0.1".into(), port, authority: HeaderValue::from_static("origin"), tls: false };
         let config = PoolConfig {
-            name: "origin".into(),
-            endpoints: vec![endpoint],
             connect_timeout: TIMEOUT,
             response_timeout: TIMEOUT,
             idle_timeout: TIMEOUT,
             // No connection is used twice.
             max_idle: 0,
             host: HostField::Endpoint,
-            transport: Transport::default(),
+            ..PoolConfig::new("origin", vec![endpoint])
         };
         Self { runtime, pool: WorkerPool::new(config, timer), pieces }
     }

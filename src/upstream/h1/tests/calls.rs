@@ -63,7 +63,7 @@ async fn answers_keep_their_framing_to_themselves() {
             first.extend([Act::Read, send(OK), Act::Hang]);
             let origin = Origin::start(vec![first, vec![Act::Read, send(OK), Act::Hang]]).await;
             assert_eq!(origin.get().await.unwrap(), text, "{answer}");
-            assert_eq!(origin.pool.idle(), usize::from(reused), "{answer}");
+            assert_eq!(origin.idle(), usize::from(reused), "{answer}");
             assert_eq!(origin.get().await.unwrap(), "200 ok", "{answer}");
             assert_eq!(origin.connections().len(), if reused { 1 } else { 2 }, "{answer}");
         }
@@ -76,7 +76,7 @@ async fn an_answer_may_end_with_its_connection() {
     let answer = format!("HTTP/1.0 200 OK\r\n\r\n{body}");
     let origin = Origin::start(vec![vec![Act::Read, send(&answer[..5000]), Act::Pause, send(&answer[5000..])]]).await;
     assert_eq!(origin.get().await.unwrap(), format!("200 {body}"));
-    assert_eq!(origin.pool.idle(), 0);
+    assert_eq!(origin.idle(), 0);
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn a_body_that_is_dropped_closes_its_connection() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
     let origin = Origin::start(vec![vec![Act::Read, send(answer), Act::Hang], vec![Act::Read, send(OK)]]).await;
     drop(origin.call(Method::GET, Upload::Empty).await.unwrap());
-    assert_eq!(origin.pool.idle(), 0);
+    assert_eq!(origin.idle(), 0);
     assert_eq!(origin.get().await.unwrap(), "200 ok");
     assert_eq!(origin.connections(), [1, 1]);
 }
@@ -154,13 +154,13 @@ async fn idle_connections_go_when_the_upstream_closes_them_or_when_they_are_old(
     let origin = Origin::start(vec![vec![Act::Read, send(OK)], vec![Act::Read, send(answer), Act::Hang]]).await;
     origin.get().await.unwrap();
     tokio::time::sleep(MOMENT).await;
-    assert_eq!(origin.pool.idle(), 1);
+    assert_eq!(origin.idle(), 1);
     origin.pool.reap();
-    assert_eq!(origin.pool.idle(), 0, "closed by the upstream");
+    assert_eq!(origin.idle(), 0, "closed by the upstream");
     origin.get().await.unwrap();
     origin.pool.reap();
-    assert_eq!(origin.pool.idle(), 1);
+    assert_eq!(origin.idle(), 1);
     tokio::time::sleep(std::time::Duration::from_millis(550)).await;
     origin.pool.reap();
-    assert_eq!(origin.pool.idle(), 0, "the upstream is about to close it");
+    assert_eq!(origin.idle(), 0, "the upstream is about to close it");
 }

@@ -16,9 +16,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use crate::timer::Timer;
 use crate::upstream::fields::Fields;
 use crate::upstream::upload::{Upload, UploadFault};
-use crate::upstream::{
-    Endpoint, HostField, Outbound, PoolConfig, Repeat, Reply, ReplyBody, Transport, UpstreamError, WorkerPool,
-};
+use crate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, Reply, ReplyBody, UpstreamError, WorkerPool};
 
 /// A step of the script of one connection.
 #[derive(Debug, Clone)]
@@ -71,19 +69,20 @@ impl Origin {
             }
         });
         let config = PoolConfig {
-            name: "origin".into(),
-            endpoints: vec![Endpoint {
-                host: "127.0.0.1".into(),
-                port,
-                authority: HeaderValue::from_static("origin"),
-                tls: false,
-            }],
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
             max_idle: 4,
             host: HostField::Endpoint,
-            transport: Transport::default(),
+            ..PoolConfig::new(
+                "origin",
+                vec![Endpoint {
+                    host: "127.0.0.1".into(),
+                    port,
+                    authority: HeaderValue::from_static("origin"),
+                    tls: false,
+                }],
+            )
         };
         Self { pool: WorkerPool::new(config, Timer::start()), seen }
     }
@@ -97,6 +96,11 @@ impl Origin {
     /// A GET, and its answer as text.
     pub(super) async fn get(&self) -> Result<String, UpstreamError> {
         text(self.call(Method::GET, Upload::Empty).await?).await
+    }
+
+    /// Idle connections now.
+    pub(super) fn idle(&self) -> usize {
+        self.pool.endpoints().map(|endpoint| endpoint.idle).sum()
     }
 
     /// What the origin has read so far.

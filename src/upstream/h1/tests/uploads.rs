@@ -14,7 +14,7 @@ use super::origin::*;
 use crate::upstream::UpstreamError;
 use crate::upstream::exchange::Exchange;
 use crate::upstream::h1::{self, Wire};
-use crate::upstream::pool::{EndpointPool, Lease};
+use crate::upstream::pool::Lease;
 use crate::upstream::socket::Socket;
 use crate::upstream::upload::{Upload, UploadFault};
 
@@ -83,7 +83,7 @@ async fn a_large_body_goes_at_the_pace_of_the_upstream() {
     assert_eq!(text(origin.call(Method::PUT, upload).await.unwrap()).await.unwrap(), "200 ok");
     assert_eq!(body(&origin.seen()[0].1).len(), 8_000_000);
     assert_eq!(progress.bytes(), 8_000_000);
-    assert_eq!(origin.pool.idle(), 1);
+    assert_eq!(origin.idle(), 1);
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn an_early_answer_arrives_while_the_upload_runs_and_both_may_finish() {
     assert_eq!(text(reply).await.unwrap(), "200 rl");
     let whole: String = origin.seen().into_iter().map(|(_, text)| text).collect();
     assert!(whole.ends_with("5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n"), "{whole}");
-    assert_eq!(origin.pool.idle(), 1);
+    assert_eq!(origin.idle(), 1);
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn an_answer_that_ends_before_its_upload_takes_the_connection_with_it() {
         let (feed, upload) = upload(Some(100));
         feed.send(data("some")).await.unwrap();
         text(origin.call(Method::POST, upload).await.unwrap()).await.unwrap();
-        assert_eq!(origin.pool.idle(), 0);
+        assert_eq!(origin.idle(), 0);
         assert!(feed.is_closed(), "nobody wants the rest");
         assert_eq!(origin.get().await.unwrap(), "200 ok");
     }
@@ -202,7 +202,7 @@ async fn a_body_comes_back_whole_when_nothing_of_its_request_was_taken() {
         let (feed, upload) = upload(length);
         feed.send(data("hello")).await.unwrap();
         drop(feed);
-        let pool = Arc::new(EndpointPool::new(origin.pool.config().endpoints[0].clone(), origin.pool.config()));
+        let pool = Arc::clone(&origin.pool.endpoints.0[0]);
         let wire = Box::new(Wire::new(Socket::Tcp(socket)));
         let call = Call { method: Method::POST, interim: Mutex::default() };
         let mut exchange = h1::Exchange::begin(wire, Lease(pool), &call, upload);
