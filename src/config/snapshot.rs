@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,52 @@ use crate::upstream::PoolConfig;
 pub struct ListenerConfig {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Certificate and key files; none: cleartext.
-    pub tls: Option<TlsFiles>,
+    /// What TLS needs; none: cleartext.
+    pub tls: Option<TlsConfig>,
+    /// Whether load balancers say whose connection it is; none: connections are the peer's.
+    pub proxy: Option<ProxyConfig>,
+}
+
+/// Versions of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProxyVersions {
+    /// Version 1, a line of text.
+    pub v1: bool,
+    /// Version 2, binary.
+    pub v2: bool,
+}
+
+/// The PROXY protocol of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// The versions that are taken.
+    pub versions: ProxyVersions,
+    /// Who may speak it; none: the trusted proxies.
+    pub senders: Option<Vec<IpNet>>,
+}
+
+/// TLS of a listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Certificates; the first one answers for names that are in none of them.
+    pub certificates: Vec<TlsFiles>,
+    /// Whether clients show certificates; none: they are not asked.
+    pub clients: Option<ClientAuth>,
+    /// Whether TLS 1.2 is refused.
+    pub tls13_only: bool,
+}
+
+/// How client certificates are judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// PEM file of the authorities that issue them.
+    pub authorities: PathBuf,
+    /// PEM file of revocation lists.
+    pub revoked: Option<PathBuf>,
+    /// Whether a client without one is refused.
+    pub required: bool,
+    /// Whether upstreams are shown the certificate (RFC 9440).
+    pub forward: bool,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -64,6 +109,10 @@ pub struct LimitsConfig {
     pub max_connections: usize,
     /// Most concurrent streams of an HTTP/2 connection.
     pub h2_streams: u32,
+    /// Most calls on a connection; none: no limit.
+    pub requests_per_connection: Option<NonZeroU32>,
+    /// Bytes per second that a request body must come at; none: any.
+    pub body_rate: Option<NonZeroU64>,
 }
 
 /// How sessions are kept.

@@ -20,6 +20,8 @@ const SCOPES: HeaderName = HeaderName::from_static("x-sg-scopes");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What is the same for all calls of a connection.
@@ -31,6 +33,8 @@ pub struct Edge {
     pub proto: HeaderValue,
     /// `forwarded`, for an untrusted peer (RFC 7239).
     pub forwarded: HeaderValue,
+    /// `client-cert` (RFC 9440), where upstreams are shown it.
+    pub certificate: Option<HeaderValue>,
 }
 
 /// What names a call to the upstream.
@@ -143,8 +147,10 @@ impl Outgoing<'_, '_, '_> {
     /// Fields that go on as they came. HTTP/2 may split the cookies; HTTP/1.1 has one field (RFC 9113 section 8.2.3).
     fn write_forwarded(&self, out: &mut Vec<u8>) {
         let join = self.head.cookie_lines() > 1;
+        // The one that we saw takes the place of one that a trusted proxy speaks of.
+        let own_certificate = self.edge.certificate.is_some();
         for (name, value) in self.head.forwarded() {
-            if !(join && *name == header::COOKIE) {
+            if !(join && *name == header::COOKIE || own_certificate && is_certificate(name)) {
                 field(out, name, value.as_bytes());
             }
         }
@@ -200,7 +206,14 @@ impl Outgoing<'_, '_, '_> {
             field(out, &FORWARDED_HOST, host);
         }
         field(out, &header::FORWARDED, self.edge.forwarded.as_bytes());
+        if let Some(certificate) = &self.edge.certificate {
+            field(out, &CLIENT_CERT, certificate.as_bytes());
+        }
     }
+}
+
+fn is_certificate(name: &HeaderName) -> bool {
+    *name == CLIENT_CERT || *name == CLIENT_CERT_CHAIN
 }
 
 /// Writes a field line. Values come from a `HeaderValue` or are made here, so there is no line end in them.

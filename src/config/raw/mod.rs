@@ -18,7 +18,8 @@ pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity,
 pub use issuers::{ClientClaimName, Issuer, Key, SecretRef, SignatureAlgorithm};
 pub use place::{At, Table};
 pub use routes::{AuthorizationAction, HostAction, Route, ScopeList, Upstream};
-pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server, Tls};
+pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server};
+pub use server::{CertAndKey, ClientAuthMode, ProxyVersion, Tls, TlsVersion};
 pub use server::{LogFormatName, SessionIdForm, Sessions, Tombstone};
 pub use values::{BodyLimit, Period, Size};
 
