@@ -51,9 +51,12 @@ pub fn snapshot(auth: Authenticator) -> Snapshot {
             idle_timeout: Duration::from_secs(60),
             max_connections: 1000,
             h2_streams: 128,
+            requests_per_connection: None,
+            body_rate: None,
         },
         names: FieldNames::default(),
         routes,
+        cors: Cors::default(),
         pools: vec![],
         auth,
         sessions: SessionConfig {

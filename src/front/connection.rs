@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
+use super::cors;
 use super::problem::Template;
 use super::proxy::Proxy;
 use crate::config::Snapshot;
@@ -48,6 +49,15 @@ pub(super) struct Prepared {
     pub(super) via_http2: HeaderValue,
     /// Refusals, by their place in the table.
     pub(super) problems: Vec<Template>,
+    /// What browsers may do, where that is configured.
+    pub(super) cors: Option<cors::Rules>,
+}
+
+impl Prepared {
+    /// The label of a route.
+    pub(super) fn label(&self, route: u16) -> Label {
+        self.routes.get(usize::from(route)).copied().unwrap_or_default()
+    }
 }
 
 /// What a connection keeps between calls of one snapshot.

@@ -2,6 +2,7 @@
 
 mod body;
 mod connection;
+mod cors;
 mod problem;
 pub mod proxy;
 mod response;

@@ -14,7 +14,7 @@ use super::body::{Answer, Watch};
 use super::connection::{Connection, Peer, Prepared, Scope};
 use super::trailers::Filtered;
 use super::tunnel::Tunnel;
-use super::{problem, response, session};
+use super::{cors, problem, response, session};
 use crate::config::{Live, Snapshot};
 use crate::gate::{Admission, Gate, Known};
 use crate::policy::call::Passage;
@@ -30,7 +30,7 @@ use crate::telemetry::Recorder;
 use crate::telemetry::record::CallRecord;
 use crate::timer::Timer;
 use crate::upstream::forward::{CallIds, Interim, Outgoing};
-use crate::upstream::upload::{Progress, Upload, UploadFault};
+use crate::upstream::upload::{Patience, Progress, Upload, UploadFault};
 use crate::upstream::{Repeat, Reply, UpstreamError, WorkerPools};
 
 /// Sends the head of an interim response to the client, before the answer.
@@ -52,6 +52,8 @@ struct Call<'a> {
     known: Known,
     now: Now,
     hint: Option<Hint<'a>>,
+    /// Who a browser asks for, where that matters.
+    origin: Option<&'a HeaderValue>,
 }
 
 impl Proxy {
@@ -113,7 +115,9 @@ impl Proxy {
             has_body: !body.is_end_stream(),
             trusted_peer: scope.trusted,
         };
-        let call = Call { scope: &scope, known: Known::default(), now, hint };
+        let cors = scope.prepared.cors.as_ref();
+        let origin = cors.and_then(|_| parts.headers.get(header::ORIGIN));
+        let call = Call { scope: &scope, known: Known::default(), now, hint, origin };
         let recorder = Arc::clone(&proxy.recorder);
         let begin = |correlation| CallRecord::begin(recorder, started, now.wall, connection.arrival(), correlation);
         let live = &scope.prepared.snapshot;
@@ -128,6 +132,10 @@ impl Proxy {
                 let head = head.with_body_length(body.size_hint().exact());
                 let mut record = begin(correlation(&head));
                 record.verb = Some(head.verb());
+                if let Some((route, rule)) = cors.and_then(|rules| rules.preflight(live, &head)) {
+                    record.route = scope.prepared.label(route);
+                    return response::preflight(&scope, rule.answer(&head), record, now.steady);
+                }
                 call.serve(proxy, &head, body, record).await
             }
             Err(rejection) => {
@@ -167,7 +175,7 @@ impl Call<'_> {
         match outcome {
             Ok(outcome) => {
                 self.note(&mut record);
-                response::answer(self.scope, outcome, record, &self.known, self.now.steady)
+                self.share(response::answer(self.scope, outcome, record, &self.known, self.now.steady))
             }
             Err(rejection) => self.refuse(rejection, record),
         }
@@ -176,7 +184,7 @@ impl Call<'_> {
     /// Copies what became known into the record.
     fn note(&self, record: &mut CallRecord) {
         if let Some(number) = self.known.route {
-            record.route = self.scope.prepared.routes.get(usize::from(number)).copied().unwrap_or_default();
+            record.route = self.scope.prepared.label(number);
         }
         record.caller.clone_from(&self.known.caller);
         record.session.clone_from(&self.known.session);
@@ -185,7 +193,16 @@ impl Call<'_> {
     }
 
     fn refuse(&self, rejection: Rejection, record: Box<CallRecord>) -> Response<Answer> {
-        response::refuse(self.scope, rejection, record, &self.known, self.now.steady)
+        self.share(response::refuse(self.scope, rejection, record, &self.known, self.now.steady))
+    }
+
+    /// Lets the browsers read an answer that may.
+    fn share(&self, mut response: Response<Answer>) -> Response<Answer> {
+        let rules = self.scope.prepared.cors.as_ref();
+        if let Some(rule) = rules.and_then(|rules| rules.find(self.known.route)) {
+            rule.apply(self.origin, response.headers_mut());
+        }
+        response
     }
 
     async fn forward<B>(
@@ -207,7 +224,8 @@ impl Call<'_> {
         record.upstream = *label;
         let upload = if head.raw().has_body {
             let body = Filtered::new(body, Arc::clone(prepared)).boxed_unsync();
-            Upload::stream(body, route.max_body, live.limits.body_timeout, &proxy.timer)
+            let patience = Patience { stall: live.limits.body_timeout, rate: live.limits.body_rate };
+            Upload::stream(body, route.max_body, patience, &proxy.timer)
         } else {
             Upload::Empty
         };
@@ -277,7 +295,7 @@ impl Call<'_> {
             parts.headers.insert(header::UPGRADE, protocol);
             return Response::from_parts(parts, Answer::switched(Box::new(tunnel), record));
         }
-        Response::from_parts(parts, Answer::streamed(body, prepared, record, progress))
+        self.share(Response::from_parts(parts, Answer::streamed(body, prepared, record, progress)))
     }
 
     fn fail(
@@ -346,7 +364,8 @@ fn prepare(
     };
     let (via, via_http2) = (via("1.1"), via("2.0"));
     let problems = problem::templates(&snapshot.errors, &snapshot.via);
-    Prepared { snapshot, gate: Arc::clone(gate), timer: timer.clone(), routes, pools, via, via_http2, problems }
+    let cors = cors::Rules::of(&snapshot);
+    Prepared { snapshot, gate: Arc::clone(gate), timer: timer.clone(), routes, pools, via, via_http2, problems, cors }
 }
 
 impl std::fmt::Debug for Proxy {

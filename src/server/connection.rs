@@ -214,8 +214,9 @@ mod tests {
 
     #[test]
     fn the_task_of_a_connection_is_small() {
-        let serve =
-            size(|(accepted, context)| serve::<Echo>(accepted, SocketAddr::from(([127, 0, 0, 1], 0)), Arc::default(), context));
+        let serve = size(|(accepted, context)| {
+            serve::<Echo>(accepted, SocketAddr::from(([127, 0, 0, 1], 0)), Arc::default(), context)
+        });
         assert!(serve <= 1024, "{serve} bytes");
     }
 }

@@ -11,8 +11,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing_appender::non_blocking::WorkerGuard;
 
-use super::fronts::AdminFront;
 use super::entrance::Entrance;
+use super::fronts::AdminFront;
 use super::listener::{self, ConnectionStats, ListenError};
 use super::tls::TlsError;
 use super::worker::{self, WorkerContext, WorkerListener};

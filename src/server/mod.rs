@@ -26,6 +26,7 @@ mod body;
 mod connection;
 mod drain;
 pub mod entrance;
+mod flood;
 mod fronts;
 pub mod gateway;
 pub mod h1;

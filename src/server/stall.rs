@@ -94,13 +94,24 @@ impl<B, G> Told<B, G> {
     }
 }
 
-impl<B: Body, G> Body for Told<B, G> {
+/// Hears of the parts of an answer.
+pub(super) trait Progress {
+    /// A part is on its way.
+    fn made(&self);
+}
+
+impl<B: Body, G: Progress> Body for Told<B, G> {
     type Data = B::Data;
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let frame = self.project().body.poll_frame(cx);
-        SAID.set(if matches!(frame, Poll::Ready(Some(Ok(_)))) { Said::Part } else { Said::Wait });
+        let this = self.project();
+        let frame = this.body.poll_frame(cx);
+        let said = if matches!(frame, Poll::Ready(Some(Ok(_)))) { Said::Part } else { Said::Wait };
+        if said == Said::Part {
+            this.guard.made();
+        }
+        SAID.set(said);
         frame
     }
 

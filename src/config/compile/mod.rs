@@ -4,6 +4,7 @@
 //! place; a snapshot is made only if nothing was noted.
 
 mod context;
+mod cors;
 mod headers;
 mod issuers;
 mod routes;
@@ -41,7 +42,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
     let logs = server::logs(&mut cx, &file.logs);
     let names = headers::names(&mut cx, &file.headers);
     let (pools, pool_names) = upstreams::pools(&mut cx, file);
-    let (routes, scopes) = routes::table(&mut cx, file, &pool_names);
+    let (routes, scopes, cors) = routes::table(&mut cx, file, &pool_names);
     let issuers = issuers::issuers(&mut cx, file);
 
     let found = cx.into_found();
@@ -58,6 +59,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
         limits,
         names,
         routes,
+        cors,
         pools,
         auth: Authenticator::new(issuers, scopes, CACHE_CAPACITY),
         sessions,

@@ -13,8 +13,8 @@ use url::Url;
 
 use crate::config::nearest::did_you_mean;
 use crate::config::raw::{
-    Admin, At, ClientAuthMode, Drain, Errors, File, Limits, Listener, LogFormatName, Logs, Period, ProxyVersion, Server,
-    SessionIdForm, Sessions, Size, Table, Tls, TlsVersion,
+    Admin, At, ClientAuthMode, Drain, Errors, File, Limits, Listener, LogFormatName, Logs, Period, ProxyVersion,
+    Server, SessionIdForm, Sessions, Size, Table, Tls, TlsVersion,
 };
 use crate::config::snapshot::{
     AccessLog, AdminConfig, ClientAuth, ErrorConfig, LimitsConfig, ListenerConfig, LogConfig, LogFormat, ProxyConfig,
@@ -202,7 +202,10 @@ pub(super) fn limits(cx: &mut Context<'_>, limits: &Limits) -> LimitsConfig {
         max_connections: usize::try_from(limits.max_connections.get()).unwrap_or(usize::MAX),
         h2_streams: limits.h2_streams.get(),
         requests_per_connection: limits.requests_per_connection.as_deref().copied(),
-        body_rate: limits.body_rate.as_ref().and_then(|rate| NonZeroU64::new(cx.within(rate, Size(1)..=Size::kib(1 << 20)).0)),
+        body_rate: limits
+            .body_rate
+            .as_ref()
+            .and_then(|rate| NonZeroU64::new(cx.within(rate, Size(1)..=Size::kib(1 << 20)).0)),
     }
 }
 

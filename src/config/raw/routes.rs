@@ -9,6 +9,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::cors::Cors;
 use super::headers::Headers;
 use super::place::{At, Table};
 use super::values::{BodyLimit, Period};
@@ -101,13 +102,16 @@ pub struct Route {
     /// Header rules of this route, where they differ from those of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Table<Headers>>,
+    /// What pages of other origins may do with this route, in place of what the file says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Table<Cors>>,
 }
 
 /// For the schema; [`Verb::named`](crate::policy::method::Verb::named) reads them.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "UPPERCASE")]
 #[expect(dead_code, reason = "only its schema is used")]
-enum MethodName {
+pub(super) enum MethodName {
     Get,
     Head,
     Post,

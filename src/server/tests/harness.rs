@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 
 use crate::front::Hint;
 use crate::policy::rejection::Rejection;
-use crate::server::listener::{self, ConnectionStats};
 use crate::server::entrance::Entrance;
+use crate::server::listener::{self, ConnectionStats};
 use crate::server::worker::{self, WorkerContext, WorkerListener};
 use crate::server::{Drain, Front, Limits, Peer, RequestBody};
 use crate::timer::Timer;
