@@ -4,9 +4,12 @@
 mod admin;
 mod cli;
 mod config;
+mod cors;
 mod demo;
 mod deploy;
+mod edge;
 mod faults;
+mod floods;
 mod forwarding;
 mod harness;
 mod headers;
