@@ -23,7 +23,8 @@ fn shared(upstream: &str) -> Config {
 #[test]
 fn a_page_can_open_a_session_and_call_with_it() {
     let origin = Origin::answering(|_, line| {
-        let own = [("access-control-allow-origin", "*"), ("access-control-allow-headers", "x-evil"), ("vary", "accept")];
+        let own =
+            [("access-control-allow-origin", "*"), ("access-control-allow-headers", "x-evil"), ("vary", "accept")];
         line.reply(200, &own, b"ok");
     });
     let gate = Gate::configured(&shared(&origin.url()));
@@ -122,7 +123,9 @@ fn credentials_for_every_origin_and_origins_that_are_none_are_mistakes() {
     std::fs::write(&file, config.text(&dir)).expect("written");
     let checked = finish(crate::harness::binary().arg("check").arg(&file));
     assert_eq!(checked.code, Some(2), "{}", checked.stderr);
-    for part in ["every origin may call", "\"https://shop.example/\" is not an origin", "\"shop.example\" is not an origin"] {
+    for part in
+        ["every origin may call", "\"https://shop.example/\" is not an origin", "\"shop.example\" is not an origin"]
+    {
         assert!(checked.stderr.contains(part), "{part:?} in {}", checked.stderr);
     }
 }

@@ -48,7 +48,8 @@ fn a_load_balancer_says_whose_connection_it_is() {
     let origin = Origin::start();
     let gate = proxied(&origin, "", "");
     let (behind, plain) = listeners(&gate);
-    let opened = Raw::connect(plain).exchange(&crate::harness::Session::opening(&crate::harness::token(), crate::harness::CLIENT));
+    let opened = Raw::connect(plain)
+        .exchange(&crate::harness::Session::opening(&crate::harness::token(), crate::harness::CLIENT));
     let id = opened.field("session-id").expect("an id").to_owned();
     let session = crate::harness::Session { token: crate::harness::token(), client: crate::harness::CLIENT.into(), id };
 
@@ -123,9 +124,9 @@ fn without_its_header_a_connection_ends_and_is_counted() {
 #[test]
 fn a_stranger_may_not_say_who_the_client_is() {
     let origin = Origin::start();
-    let config = Config::new(&origin.url()).section("admin", "address = \"127.0.0.1:0\"").listener(
-        "address = \"127.0.0.1:0\"\nproxy_protocol = \"v2\"\nproxy_protocol_from = [\"192.0.2.0/24\"]",
-    );
+    let config = Config::new(&origin.url())
+        .section("admin", "address = \"127.0.0.1:0\"")
+        .listener("address = \"127.0.0.1:0\"\nproxy_protocol = \"v2\"\nproxy_protocol_from = [\"192.0.2.0/24\"]");
     let gate = Gate::configured(&config);
     let mut raw = Raw::connect(gate.address());
     let _ = raw.try_send(version_2(0x21));
@@ -218,7 +219,8 @@ fn a_client_must_show_a_certificate_that_was_not_revoked() {
         let (mut raw, _) = certificate.over(Raw::socket(gate.tls_address()), "localhost", config).expect("a handshake");
         let opening = crate::harness::Session::opening(&crate::harness::token(), crate::harness::CLIENT);
         let id = raw.exchange(&opening).field("session-id").expect("an id").to_owned();
-        let session = crate::harness::Session { token: crate::harness::token(), client: crate::harness::CLIENT.into(), id };
+        let session =
+            crate::harness::Session { token: crate::harness::token(), client: crate::harness::CLIENT.into(), id };
         raw.exchange(&session.get("/orders").field("client-cert", ":Zm9yZ2Vk:")).assert_status(200);
         origin.last().all("client-cert").into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
