@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 use rustix::process::Signal;
 
-use crate::harness::{Authority, Call, Certificate, Config, Gate, Origin, Raw, Setup, eventually};
+use crate::harness::{
+    Authority, CLIENT, Call, Certificate, Config, Gate, Issued, Origin, Raw, Session, Setup, eventually, token,
+};
 
 /// A gate that takes PROXY headers from loopback.
 fn proxied(origin: &Origin, server: &str, limits: &str) -> Gate {
@@ -48,10 +50,9 @@ fn a_load_balancer_says_whose_connection_it_is() {
     let origin = Origin::start();
     let gate = proxied(&origin, "", "");
     let (behind, plain) = listeners(&gate);
-    let opened = Raw::connect(plain)
-        .exchange(&crate::harness::Session::opening(&crate::harness::token(), crate::harness::CLIENT));
+    let opened = Raw::connect(plain).exchange(&Session::opening(&token(), CLIENT));
     let id = opened.field("session-id").expect("an id").to_owned();
-    let session = crate::harness::Session { token: crate::harness::token(), client: crate::harness::CLIENT.into(), id };
+    let session = Session { token: token(), client: CLIENT.into(), id };
 
     for (header, client) in [
         (b"PROXY TCP4 192.0.2.7 198.51.100.1 5000 443\r\n".to_vec(), "192.0.2.7"),
@@ -85,9 +86,9 @@ fn a_carried_client_that_is_a_trusted_proxy_is_believed() {
     let gate = proxied(&origin, "trusted_proxies = [\"192.0.2.9\"]", "");
     let (behind, _) = listeners(&gate);
     let mut raw = over(behind, &version_2(0x21));
-    let opened = raw.exchange(&crate::harness::Session::opening(&crate::harness::token(), crate::harness::CLIENT));
+    let opened = raw.exchange(&Session::opening(&token(), CLIENT));
     let id = opened.field("session-id").expect("an id").to_owned();
-    let session = crate::harness::Session { token: crate::harness::token(), client: crate::harness::CLIENT.into(), id };
+    let session = Session { token: token(), client: CLIENT.into(), id };
     raw.exchange(&session.get("/orders").field("x-forwarded-for", "203.0.113.66")).assert_status(200);
     assert_eq!(origin.last().all("x-forwarded-for"), ["203.0.113.66, 192.0.2.9"]);
 }
@@ -155,8 +156,7 @@ fn a_proxy_header_comes_before_tls() {
 #[test]
 fn each_name_gets_its_certificate_and_a_reload_takes_all_of_them() {
     let origin = Origin::start();
-    let [first, shop, wild, next] =
-        ["localhost", "shop.test", "*.api.test", "shop.test"].map(|name| Certificate::named(name));
+    let [first, shop, wild, next] = ["localhost", "shop.test", "*.api.test", "shop.test"].map(Certificate::named);
     let config = Config::new(&origin.url()).listener(
         "address = \"127.0.0.1:0\"\ntls = { cert = \"{dir}/0.pem\", key = \"{dir}/0.pem\", certs = [{ cert = \"{dir}/1.pem\", key = \"{dir}/1.pem\" }, { cert = \"{dir}/2.pem\", key = \"{dir}/2.pem\" }] }",
     );
@@ -190,7 +190,7 @@ fn a_client_must_show_a_certificate_that_was_not_revoked() {
     setup.write("ca.pem", &authority.cert_pem);
     setup.write("crl.pem", authority.revoke(&[]));
     let gate = setup.start();
-    let as_client = |client: Option<&crate::harness::Issued>| {
+    let as_client = |client: Option<&Issued>| {
         let socket = Raw::socket(gate.tls_address());
         let config = certificate.client_as(&[b"http/1.1"], client);
         let (mut raw, _) = certificate.over(socket, "localhost", config).ok()?;
@@ -214,13 +214,12 @@ fn a_client_must_show_a_certificate_that_was_not_revoked() {
     assert!(gate.metrics().contains("sessiongate_tls_handshakes_total{result=\"ok\"}"));
 
     // What upstreams see of it (RFC 9440), and what they do not.
-    let call = |client: Option<&crate::harness::Issued>| {
+    let call = |client: Option<&Issued>| {
         let config = certificate.client_as(&[b"http/1.1"], client);
         let (mut raw, _) = certificate.over(Raw::socket(gate.tls_address()), "localhost", config).expect("a handshake");
-        let opening = crate::harness::Session::opening(&crate::harness::token(), crate::harness::CLIENT);
+        let opening = Session::opening(&token(), CLIENT);
         let id = raw.exchange(&opening).field("session-id").expect("an id").to_owned();
-        let session =
-            crate::harness::Session { token: crate::harness::token(), client: crate::harness::CLIENT.into(), id };
+        let session = Session { token: token(), client: CLIENT.into(), id };
         raw.exchange(&session.get("/orders").field("client-cert", ":Zm9yZ2Vk:")).assert_status(200);
         origin.last().all("client-cert").into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
