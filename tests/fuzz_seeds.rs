@@ -9,6 +9,8 @@ mod config;
 mod fields;
 #[path = "fuzz/src/framing.rs"]
 mod framing;
+#[path = "fuzz/src/proxy_protocol.rs"]
+mod proxy_protocol;
 #[path = "fuzz/src/response.rs"]
 mod response;
 #[path = "fuzz/src/target.rs"]
@@ -42,6 +44,11 @@ fn fields() {
 #[test]
 fn framing() {
     replay("framing", framing::check);
+}
+
+#[test]
+fn proxy_protocol() {
+    replay("proxy_protocol", proxy_protocol::check);
 }
 
 #[test]

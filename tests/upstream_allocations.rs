@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use sessiongate::timer::Timer;
 use sessiongate::upstream::fields::Fields;
 use sessiongate::upstream::upload::Upload;
-use sessiongate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, Transport, WorkerPool};
+use sessiongate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, WorkerPool};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;

@@ -149,6 +149,13 @@ fn add_process(out: &mut Exposition, admin: &Admin) {
     let connections = (admin.connections)();
     out.count(&metric::CONNECTIONS_ACCEPTED, &[], connections.accepted);
     out.count(&metric::CONNECTIONS_OPEN, &[], connections.open);
+    for (family, counts) in [
+        (&metric::ACCEPT_ERRORS, connections.accept_errors),
+        (&metric::TLS_HANDSHAKES, connections.handshakes),
+        (&metric::CONNECTIONS_REFUSED, connections.refused),
+    ] {
+        counts.into_iter().for_each(|(label, count)| out.count(family, &[label], count));
+    }
     out.count(&metric::CONFIG_GENERATION, &[], admin.live.generation());
     out.count(&metric::CONFIG_RELOADS, &["accepted"], admin.reloads.accepted.load(Ordering::Relaxed));
     out.count(&metric::CONFIG_RELOADS, &["refused"], admin.reloads.refused.load(Ordering::Relaxed));

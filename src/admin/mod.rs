@@ -47,12 +47,18 @@ impl ReloadCounts {
 }
 
 /// Connections of clients, all workers together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConnectionCounts {
     /// Accepted since start.
     pub accepted: u64,
     /// Open now.
     pub open: u64,
+    /// Failed accepts, by reason.
+    pub accept_errors: Vec<(&'static str, u64)>,
+    /// TLS handshakes, by result.
+    pub handshakes: Vec<(&'static str, u64)>,
+    /// Connections that were ended for what they did, by reason.
+    pub refused: Vec<(&'static str, u64)>,
 }
 
 /// What the admin listener shows and acts on.

@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use owo_colors::OwoColorize;
 use serde::Serialize;
 use sessiongate::config::{self, ConfigErrors, Snapshot};
-use sessiongate::server::tls::Certificate;
+use sessiongate::server::entrance::Entrance;
 
 use super::failure::Failure;
 use super::output::{Form, OutputArgs, say, say_json};
@@ -83,8 +83,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Input`] for a certificate or key that cannot be used.
 pub fn valid(name: &str, snapshot: &Snapshot, form: Form) -> Result<(), Failure> {
-    for files in snapshot.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        if let Err(error) = Certificate::load(&files.cert, &files.key) {
+    for listener in &snapshot.listeners {
+        if let Err(error) = Entrance::open(listener, &snapshot.trusted_proxies) {
             let message = error.to_string();
             if form == Form::Text {
                 return Err(Failure::Input(message));

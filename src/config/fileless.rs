@@ -58,10 +58,11 @@ impl Fileless {
     }
 
     fn file(&self) -> File {
-        let clear = self.listen.map(|address| Listener { address: text(address), tls: None });
+        let clear = self.listen.map(|address| Listener { address: text(address), ..Listener::default() });
         let tls = self.tls.as_ref().map(|(address, files)| {
-            let tls = Tls { cert: text(files.cert.display()), key: text(files.key.display()) };
-            Listener { address: text(address), tls: Some(tls.into()) }
+            let (cert, key) = (text(files.cert.display()), text(files.key.display()));
+            let tls = Tls { cert, key, ..Tls::default() };
+            Listener { address: text(address), tls: Some(tls.into()), ..Listener::default() }
         });
         let secret = SecretRef::File(self.hs256_secret_file.display().to_string());
         let issuer = Issuer {

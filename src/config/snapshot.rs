@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 
 use crate::auth::Authenticator;
 use crate::policy::fields::FieldNames;
+use crate::policy::method::MethodSet;
 use crate::policy::rejection::{Rejection, Row};
 use crate::policy::route::RouteTable;
 use crate::policy::session::Lifetimes;
@@ -21,8 +23,52 @@ use crate::upstream::{PoolConfig, ResolverConfig};
 pub struct ListenerConfig {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Certificate and key files; none: cleartext.
-    pub tls: Option<TlsFiles>,
+    /// What TLS needs; none: cleartext.
+    pub tls: Option<TlsConfig>,
+    /// Whether load balancers say whose connection it is; none: connections are the peer's.
+    pub proxy: Option<ProxyConfig>,
+}
+
+/// Versions of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProxyVersions {
+    /// Version 1, a line of text.
+    pub v1: bool,
+    /// Version 2, binary.
+    pub v2: bool,
+}
+
+/// The PROXY protocol of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// The versions that are taken.
+    pub versions: ProxyVersions,
+    /// Who may speak it; none: the trusted proxies.
+    pub senders: Option<Vec<IpNet>>,
+}
+
+/// TLS of a listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Certificates; the first one answers for names that are in none of them.
+    pub certificates: Vec<TlsFiles>,
+    /// Whether clients show certificates; none: they are not asked.
+    pub clients: Option<ClientAuth>,
+    /// Whether TLS 1.2 is refused.
+    pub tls13_only: bool,
+}
+
+/// How client certificates are judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// PEM file of the authorities that issue them.
+    pub authorities: PathBuf,
+    /// PEM file of revocation lists.
+    pub revoked: Option<PathBuf>,
+    /// Whether a client without one is refused.
+    pub required: bool,
+    /// Whether upstreams are shown the certificate (RFC 9440).
+    pub forward: bool,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -64,6 +110,10 @@ pub struct LimitsConfig {
     pub max_connections: usize,
     /// Most concurrent streams of an HTTP/2 connection.
     pub h2_streams: u32,
+    /// Most calls on a connection; none: no limit.
+    pub requests_per_connection: Option<NonZeroU32>,
+    /// Bytes per second that a request body must come at; none: any.
+    pub body_rate: Option<NonZeroU64>,
 }
 
 /// How sessions are kept.
@@ -98,6 +148,57 @@ impl ErrorConfig {
     pub fn status(&self, rejection: Rejection) -> StatusCode {
         let Row { code, status, .. } = rejection.row();
         if self.status.is_empty() { *status } else { self.status.get(code).copied().unwrap_or(*status) }
+    }
+}
+
+/// Cross-origin resource sharing (Fetch standard).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// For calls that no route takes; none: nothing is shared.
+    pub unrouted: Option<Arc<CorsConfig>>,
+    /// By the number of the route.
+    pub routes: Vec<Option<Arc<CorsConfig>>>,
+}
+
+/// What is shared with pages of other origins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorsConfig {
+    /// With whom.
+    pub origins: Origins,
+    /// Methods that their scripts may use.
+    pub methods: MethodSet,
+    /// Request fields that they may send, beside those that the gateway demands.
+    pub headers: Vec<HeaderName>,
+    /// Response fields that they may read, beside the ids.
+    pub expose: Vec<HeaderName>,
+    /// Whether browsers send cookies and certificates.
+    pub credentials: bool,
+    /// How long browsers may remember a preflight.
+    pub max_age: Duration,
+}
+
+/// Origins of pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// All.
+    Any,
+    /// These, exactly or as `https://*.example.com`.
+    Listed(Vec<Box<str>>),
+}
+
+impl Origins {
+    /// Whether an `origin` field is one of them.
+    #[must_use]
+    pub fn contains(&self, origin: &[u8]) -> bool {
+        let Self::Listed(listed) = self else { return true };
+        listed.iter().any(|known| match known.split_once('*') {
+            None => known.as_bytes() == origin,
+            Some((scheme, domain)) => {
+                let name = origin.strip_prefix(scheme.as_bytes()).and_then(|rest| rest.strip_suffix(domain.as_bytes()));
+                let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+                name.is_some_and(|name| !name.is_empty() && name.iter().all(is_name))
+            }
+        })
     }
 }
 
@@ -166,10 +267,37 @@ pub struct Snapshot {
     pub sessions: SessionConfig,
     /// Peers that are believed about who the client is.
     pub trusted_proxies: Vec<IpNet>,
+    /// What pages of other origins may do.
+    pub cors: Cors,
     /// Refusals.
     pub errors: ErrorConfig,
     /// Logging.
     pub logs: LogConfig,
     /// The pseudonym in `via`.
     pub via: Arc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_stands_for_names_below_and_for_nothing_else() {
+        let origins = Origins::Listed(vec!["https://shop.example".into(), "https://*.shop.example".into()]);
+        for (origin, known) in [
+            ("https://shop.example", true),
+            ("https://a.shop.example", true),
+            ("https://a.b.shop.example", true),
+            ("https://.shop.example", false),
+            ("https://ashop.example", false),
+            ("http://a.shop.example", false),
+            ("https://evil.test/.shop.example", false),
+            ("https://evil.test:1@a.shop.example", false),
+            ("https://shop.example:8443", false),
+            ("https://shop.example.evil.test", false),
+            ("null", false),
+        ] {
+            assert_eq!(origins.contains(origin.as_bytes()), known, "{origin}");
+        }
+    }
 }

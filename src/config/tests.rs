@@ -186,7 +186,7 @@ fn every_setting_arrives() {
         .unwrap();
     assert_eq!((live.workers, &*live.via, live.trusted_proxies.len()), (Some(2), "edge-1", 3));
     assert_eq!((live.drain_delay.as_secs(), live.drain_deadline.as_secs()), (5, 60));
-    assert_eq!(live.listeners[1].tls.as_ref().unwrap().cert, folder.path("tls/cert.pem"));
+    assert_eq!(live.listeners[1].tls.as_ref().unwrap().certificates[0].cert, folder.path("tls/cert.pem"));
     assert!(live.admin.as_ref().unwrap().token.is_some());
     assert_eq!((live.limits.head, live.limits.uri), (16_384, 4096));
     assert_eq!((live.sessions.max_live_per_client, live.sessions.create_status), (Some(3), StatusCode::OK));

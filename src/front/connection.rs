@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
+use super::cors;
 use super::problem::Template;
 use super::proxy::Proxy;
 use crate::config::Snapshot;
@@ -18,14 +21,16 @@ use crate::upstream::WorkerPool;
 use crate::upstream::forward::Edge;
 
 /// The other end of a connection: facts of the transport, nothing that a request claims.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Address of the client, or of the last proxy before us.
+    /// Address of the client, or of the last proxy before us that speaks HTTP.
     pub address: SocketAddr,
     /// Whether it speaks HTTP/2.
     pub http2: bool,
     /// Whether it speaks TLS.
     pub tls: bool,
+    /// The certificate that it showed (DER), where upstreams are to see it.
+    pub certificate: Option<Arc<[u8]>>,
 }
 
 /// What a worker makes of a snapshot once, for all its calls.
@@ -44,6 +49,15 @@ pub(super) struct Prepared {
     pub(super) via_http2: HeaderValue,
     /// Refusals, by their place in the table.
     pub(super) problems: Vec<Template>,
+    /// What browsers may do, where that is configured.
+    pub(super) cors: Option<cors::Rules>,
+}
+
+impl Prepared {
+    /// The label of a route.
+    pub(super) fn label(&self, route: u16) -> Label {
+        self.routes.get(usize::from(route)).copied().unwrap_or_default()
+    }
 }
 
 /// What a connection keeps between calls of one snapshot.
@@ -101,6 +115,8 @@ impl Scope {
             peer: value(ip.to_string()),
             proto: HeaderValue::from_static(proto),
             forwarded: value(format!("for={node};proto={proto}")),
+            // A byte sequence of structured fields (RFC 9440 section 2.2).
+            certificate: peer.certificate.as_ref().map(|der| value(format!(":{}:", STANDARD.encode(der)))),
         };
         Self { prepared, memo: TokenMemo::default(), trusted, edge }
     }

@@ -2,6 +2,7 @@
 
 mod body;
 mod connection;
+mod cors;
 mod grpc;
 mod pace;
 mod panic;

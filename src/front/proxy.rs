@@ -22,7 +22,7 @@ use super::switch::Switch;
 use super::trailers::Filtered;
 use super::watch::Vigil;
 use super::websocket::Key;
-use super::{panic, problem, response, session, switch};
+use super::{cors, panic, problem, response, session, switch};
 use crate::config::{Live, Snapshot};
 use crate::gate::{Admission, Gate, Known};
 use crate::policy::call::Passage;
@@ -38,7 +38,7 @@ use crate::telemetry::Recorder;
 use crate::telemetry::record::CallRecord;
 use crate::timer::Timer;
 use crate::upstream::forward::{CallIds, Interim, Outgoing};
-use crate::upstream::upload::{Progress, Upload, UploadFault};
+use crate::upstream::upload::{Patience, Progress, Upload, UploadFault};
 use crate::upstream::{Repeat, Reply, UpstreamError, Upstreams, WorkerPools};
 
 /// Sends the head of an interim response to the client, before the answer.
@@ -62,6 +62,8 @@ pub(super) struct Call<'a> {
     now: Now,
     hint: Option<Hint<'a>>,
     dialect: Dialect,
+    /// Who a browser asks for, where that matters.
+    origin: Option<&'a HeaderValue>,
 }
 
 impl Proxy {
@@ -133,12 +135,14 @@ impl Proxy {
             has_body: !body.is_end_stream(),
             trusted_peer: scope.trusted,
         };
+        let cors = scope.prepared.cors.as_ref();
+        let origin = cors.and_then(|_| parts.headers.get(header::ORIGIN));
         // To a CONNECT a 200 says that there is a tunnel.
         let dialect = match connection.peer.http2 && parts.method != Method::CONNECT {
             true => response::dialect(&parts.headers),
             false => Dialect::Http,
         };
-        let call = Call { scope: &scope, known: Known::default(), now, hint, dialect };
+        let call = Call { scope: &scope, known: Known::default(), now, hint, dialect, origin };
         let begin = |correlation| {
             let recorder = Arc::clone(&proxy.recorder);
             CallRecord::begin(recorder, started, now.wall, connection.arrival(), correlation)
@@ -155,6 +159,10 @@ impl Proxy {
                 let head = head.with_body_length(body.size_hint().exact());
                 let mut record = begin(correlation(&head));
                 record.verb = Some(head.verb());
+                if let Some((route, rule)) = cors.and_then(|rules| rules.preflight(live, &head)) {
+                    record.route = scope.prepared.label(route);
+                    return response::preflight(&scope, rule.answer(&head), record, now.steady);
+                }
                 let request_id = record.request_id.clone();
                 let answered = panic::catch(call.serve(proxy, &head, body, record), &request_id).await;
                 answered.unwrap_or_else(|Panicked| {
@@ -162,7 +170,7 @@ impl Proxy {
                     let mut record = begin(Some(correlation));
                     record.verb = Some(head.verb());
                     record.request_id = request_id;
-                    let call = Call { scope: &scope, known: Known::default(), now, hint: None, dialect };
+                    let call = Call { scope: &scope, known: Known::default(), now, hint: None, dialect, origin };
                     call.refuse(Rejection::Internal, record)
                 })
             }
@@ -203,7 +211,7 @@ impl Call<'_> {
         match outcome {
             Ok(outcome) => {
                 self.note(&mut record);
-                response::answer(self.scope, outcome, record, &self.known, self.now.steady)
+                self.share(response::answer(self.scope, outcome, record, &self.known, self.now.steady))
             }
             Err(rejection) => self.refuse(rejection, record),
         }
@@ -212,7 +220,7 @@ impl Call<'_> {
     /// Copies what became known into the record.
     fn note(&self, record: &mut CallRecord) {
         if let Some(number) = self.known.route {
-            record.route = self.scope.prepared.routes.get(usize::from(number)).copied().unwrap_or_default();
+            record.route = self.scope.prepared.label(number);
         }
         record.caller.clone_from(&self.known.caller);
         record.session.clone_from(&self.known.session);
@@ -221,7 +229,16 @@ impl Call<'_> {
     }
 
     pub(super) fn refuse(&self, rejection: Rejection, record: Box<CallRecord>) -> Response<Answer> {
-        response::refuse(self.scope, rejection, self.dialect, record, &self.known, self.now.steady)
+        self.share(response::refuse(self.scope, rejection, self.dialect, record, &self.known, self.now.steady))
+    }
+
+    /// Lets the browsers read an answer that may.
+    fn share(&self, mut response: Response<Answer>) -> Response<Answer> {
+        let rules = self.scope.prepared.cors.as_ref();
+        if let Some(rule) = rules.and_then(|rules| rules.find(self.known.route)) {
+            rule.apply(self.origin, response.headers_mut());
+        }
+        response
     }
 
     async fn forward<B>(
@@ -243,7 +260,8 @@ impl Call<'_> {
         record.upstream = *label;
         let upload = if head.raw().has_body {
             let body = Filtered::new(body, Arc::clone(prepared)).boxed_unsync();
-            Upload::stream(body, route.max_body, live.limits.body_timeout, &proxy.timer)
+            let patience = Patience { stall: live.limits.body_timeout, rate: live.limits.body_rate };
+            Upload::stream(body, route.max_body, patience, &proxy.timer)
         } else {
             Upload::Empty
         };
@@ -343,7 +361,7 @@ impl Call<'_> {
             Dialect::Grpc | Dialect::Http => Dialect::Http,
         };
         let prepared = Arc::clone(&self.scope.prepared);
-        Response::from_parts(parts, Answer::streamed(body, prepared, dialect, record, progress, pace))
+        self.share(Response::from_parts(parts, Answer::streamed(body, prepared, dialect, record, progress, pace)))
     }
 
     /// Makes the head of an upstream's answer ours.
@@ -426,7 +444,8 @@ fn prepare(
     };
     let (via, via_http2) = (via("1.1"), via("2.0"));
     let problems = problem::templates(&snapshot.errors, &snapshot.via);
-    Prepared { snapshot, gate: Arc::clone(gate), timer: timer.clone(), routes, pools, via, via_http2, problems }
+    let cors = cors::Rules::of(&snapshot);
+    Prepared { snapshot, gate: Arc::clone(gate), timer: timer.clone(), routes, pools, via, via_http2, problems, cors }
 }
 
 impl std::fmt::Debug for Proxy {

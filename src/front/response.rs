@@ -21,8 +21,8 @@ use crate::policy::violation::Field;
 use crate::telemetry::record::CallRecord;
 use crate::upstream::forward::REQUEST_ID;
 
-const EXPIRES_IN: HeaderName = HeaderName::from_static("session-expires-in");
-pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+pub(super) const EXPIRES_IN: HeaderName = HeaderName::from_static("session-expires-in");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const WARNED: HeaderName = HeaderName::from_static("x-sg-warning");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -185,6 +185,22 @@ pub(super) fn answer(
     *response.status_mut() = outcome.status;
     *response.headers_mut() = fields;
     response
+}
+
+/// The answer to a preflight.
+pub(super) fn preflight(
+    scope: &Scope,
+    fields: HeaderMap,
+    mut record: Box<CallRecord>,
+    now: Timestamp,
+) -> Response<Answer> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = fields;
+    record.status = response.status().as_u16();
+    record.admitted = Some(record.elapsed());
+    add_ids(response.headers_mut(), &scope.prepared.snapshot.names, &record, None, now);
+    response.map(|()| Answer::own(Bytes::new(), record))
 }
 
 /// Removes from an upstream's answer, or from its trailers, what it may not say. What concerns only its hop is gone

@@ -144,13 +144,28 @@ impl RouteTable {
             let allowed = route.methods.contains(head.verb()) && !head.is_connect();
             return if allowed { Ok((place, route)) } else { Err(Rejection::MethodNotAllowed(route.methods)) };
         }
-        let look = |paths: &Paths| paths.at(head.path()).ok().map(|found| *found.value);
-        let found = if self.hosts.is_empty() { None } else { self.by_host(head.host(), look) };
-        let found = found.or_else(|| look(&self.any_host)).ok_or(Rejection::RouteUnknown)?;
+        let found = self.by_path(head).ok_or(Rejection::RouteUnknown)?;
         match found.routes[head.verb() as usize] {
             Some(place) => Ok((place, &self.routes[usize::from(place)])),
             None => Err(Rejection::MethodNotAllowed(found.allowed)),
         }
+    }
+
+    /// The number of the route that would take a call like this one with another method, or else of any route of its path:
+    /// what a CORS preflight asks about.
+    #[must_use]
+    pub fn find_for(&self, head: &Head<'_>, verb: Option<Verb>) -> Option<u16> {
+        if let Some(place) = self.session.filter(|_| head.path() == target::SESSION_PATH) {
+            return Some(place);
+        }
+        let found = self.by_path(head)?;
+        verb.and_then(|verb| found.routes[verb as usize]).or_else(|| found.routes.into_iter().flatten().next())
+    }
+
+    fn by_path(&self, head: &Head<'_>) -> Option<ByMethod> {
+        let look = |paths: &Paths| paths.at(head.path()).ok().map(|found| *found.value);
+        let found = if self.hosts.is_empty() { None } else { self.by_host(head.host(), look) };
+        found.or_else(|| look(&self.any_host))
     }
 
     fn by_host(&self, host: &str, look: impl Fn(&Paths) -> Option<ByMethod>) -> Option<ByMethod> {

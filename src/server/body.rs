@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::flood::Budget;
 use super::h1::link::Link;
 use crate::upstream::upload::UploadFault;
 
@@ -30,6 +31,8 @@ pub struct RequestBody {
     link: Option<Arc<Link>>,
     /// The client waits for `100 Continue` (RFC 9110 section 10.1.1) and was not told to go on.
     held_back: bool,
+    /// What the connection may receive without progress of a call. `None` over HTTP/1.
+    budget: Option<Budget>,
 }
 
 /// What hyper's error is about: ours comes back in the chain of its causes.
@@ -54,12 +57,12 @@ impl RequestBody {
     /// A body over HTTP/1.
     pub(super) fn linked(incoming: Incoming, link: &Arc<Link>, held_back: bool) -> Self {
         let link = (!incoming.is_end_stream()).then(|| Arc::clone(link));
-        Self { incoming: Some(incoming), link, held_back }
+        Self { incoming: Some(incoming), link, held_back, budget: None }
     }
 
     /// A body over HTTP/2, where a stream can end without harm to the others.
-    pub(super) const fn stream(incoming: Incoming) -> Self {
-        Self { incoming: Some(incoming), link: None, held_back: false }
+    pub(super) const fn stream(incoming: Incoming, budget: Budget) -> Self {
+        Self { incoming: Some(incoming), link: None, held_back: false, budget: Some(budget) }
     }
 }
 
@@ -80,6 +83,12 @@ impl Body for RequestBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.held_back = false;
+                // Empty frames are no progress.
+                if let Some(budget) =
+                    self.budget.as_ref().filter(|_| frame.data_ref().is_none_or(|data| !data.is_empty()))
+                {
+                    budget.fill();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {

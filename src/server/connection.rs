@@ -1,4 +1,4 @@
-//! One accepted socket: TLS or not, HTTP/2 or HTTP/1.
+//! One accepted socket: whose it is, TLS or not, HTTP/2 or HTTP/1.
 //!
 //! On TLS the client says which (ALPN, RFC 7301). On cleartext the first bytes do: HTTP/2 with prior knowledge begins with
 //! a preface that is no HTTP/1 request (RFC 9113 section 3.4). hyper-util's `auto` is not used: it waits for these bytes
@@ -14,12 +14,14 @@ use futures_util::future::Either;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
-use super::listener::Accepted;
+use super::entrance::Steps;
+use super::listener::{Accepted, Handshake, Refused};
 use super::peer::{Peer, Protocol, TlsPeer};
+use super::proxy_protocol::{Carried, Fault, ProxyProtocol};
 use super::socket::{First, Prefixed, Socket, Transport};
+use super::tls::Tls;
 use super::{Context, Front, h1, h2};
 
 /// How an HTTP/2 connection begins (RFC 9113 section 3.4).
@@ -35,12 +37,12 @@ const DRAIN_GRACE: Duration = Duration::from_secs(1);
 pub(super) fn serve<F: Front>(
     accepted: Accepted,
     local: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
+    steps: Arc<Steps>,
     context: Arc<Context<F>>,
 ) -> impl Future<Output = ()> + Send {
     let Accepted { stream, address, counted } = accepted;
     let peer = Peer { address, local, protocol: Protocol::Http1, tls: None };
-    let begin = Box::pin(begin(Socket::new(stream), tls, peer, Arc::clone(&context)));
+    let begin = Box::pin(begin(Socket::new(stream), steps, peer, Arc::clone(&context)));
     async move {
         match begin.await {
             Some((Channel::Clear(socket), begun)) => proceed(socket, begun, context).await,
@@ -67,43 +69,75 @@ struct Begun {
 
 /// Finds out what the peer speaks, or that it is gone.
 async fn begin<F: Front>(
-    socket: Socket,
-    tls: Option<Arc<ServerConfig>>,
+    mut socket: Socket,
+    steps: Arc<Steps>,
     peer: Peer,
     context: Arc<Context<F>>,
 ) -> Option<(Channel, Begun)> {
     let mut begun = Begun { peer, first: First::default(), since: Instant::now() };
-    let channel = match tls {
-        // Boxed again: a handshake needs room that silent cleartext connections should not have.
-        Some(config) => Channel::Tls(Box::pin(secure(socket, config, &mut begun, &context)).await?),
+    // Boxed again: headers and handshakes need room that other silent connections should not have.
+    if let Some(proxy) = &steps.proxy {
+        Box::pin(introduce(&mut socket, proxy, &mut begun, &context)).await?;
+    }
+    let channel = match &steps.tls {
+        Some(tls) => Channel::Tls(Box::pin(secure(socket, tls, &mut begun, &context)).await?),
         None => Channel::Clear(choose(socket, &mut begun, &context).await?),
     };
     Some((channel, begun))
 }
 
+/// Learns whose connection the peer passes on.
+async fn introduce<F: Front>(
+    socket: &mut Socket,
+    proxy: &ProxyProtocol,
+    begun: &mut Begun,
+    context: &Context<F>,
+) -> Option<()> {
+    let patience = context.limits.head_timeout;
+    match proxy.read(socket, begun.peer.address, &context.timer, patience).await {
+        Ok(Some(Carried { source, destination })) => (begun.peer.address, begun.peer.local) = (source, destination),
+        Ok(None) => {}
+        Err(fault) => {
+            let reason = match fault {
+                Fault::Sender => Refused::ProxySender,
+                Fault::Header | Fault::Gone => Refused::ProxyHeader,
+                Fault::TooSlow => Refused::ProxyTimeout,
+            };
+            context.stats.refused(reason);
+            tracing::debug!(peer = %begun.peer.address, "connection refused: {fault}");
+            return None;
+        }
+    }
+    begun.since = Instant::now();
+    Some(())
+}
+
 /// Shakes hands and lets ALPN choose.
 async fn secure<F: Front>(
     socket: Socket,
-    config: Arc<ServerConfig>,
+    tls: &Tls,
     begun: &mut Begun,
     context: &Context<F>,
 ) -> Option<Box<TlsStream<Socket>>> {
-    let handshake = TlsAcceptor::from(config).accept(socket);
+    let handshake = TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket);
     let mut stream = match context.timer.timeout(context.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(error)) => {
-            context.stats.handshake_failed();
+            context.stats.handshake(Handshake::Failed);
             tracing::debug!(peer = %begun.peer.address, %error, "TLS handshake failed");
             return None;
         }
         Err(_) => {
-            context.stats.handshake_failed();
+            context.stats.handshake(Handshake::TimedOut);
             tracing::debug!(peer = %begun.peer.address, "TLS handshake too slow");
             return None;
         }
     };
+    context.stats.handshake(Handshake::Done);
     let session = stream.get_ref().1;
-    begun.peer.tls = Some(TlsPeer { server_name: session.server_name().map(Arc::from) });
+    let certificate = session.peer_certificates().filter(|_| tls.forward_certificate).and_then(<[_]>::first);
+    let certificate = certificate.map(|certificate| Arc::from(certificate.as_ref()));
+    begun.peer.tls = Some(TlsPeer { server_name: session.server_name().map(Arc::from), certificate });
     if session.alpn_protocol() == Some(b"h2") {
         begun.peer.protocol = Protocol::Http2;
     } else if read_first(&mut stream, &mut begun.first, context).await.ok()? == 0 {
@@ -180,8 +214,9 @@ mod tests {
 
     #[test]
     fn the_task_of_a_connection_is_small() {
-        let serve =
-            size(|(accepted, context)| serve::<Echo>(accepted, SocketAddr::from(([127, 0, 0, 1], 0)), None, context));
+        let serve = size(|(accepted, context)| {
+            serve::<Echo>(accepted, SocketAddr::from(([127, 0, 0, 1], 0)), Arc::default(), context)
+        });
         assert!(serve <= 1024, "{serve} bytes");
     }
 }

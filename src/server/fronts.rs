@@ -17,8 +17,12 @@ impl Front for Proxy {
     type Body = Answer;
 
     fn connect(self: &Arc<Self>, peer: Peer) -> Arc<Connection> {
-        let peer =
-            front::Peer { address: peer.address, http2: peer.protocol == Protocol::Http2, tls: peer.tls.is_some() };
+        let peer = front::Peer {
+            address: peer.address,
+            http2: peer.protocol == Protocol::Http2,
+            tls: peer.tls.is_some(),
+            certificate: peer.tls.and_then(|tls| tls.certificate),
+        };
         Arc::new(Self::connect(self, peer))
     }
 

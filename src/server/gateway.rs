@@ -11,12 +11,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing_appender::non_blocking::WorkerGuard;
 
+use super::entrance::Entrance;
 use super::fronts::AdminFront;
 use super::listener::{self, ConnectionStats, ListenError};
-use super::tls::{Certificate, TlsError};
+use super::tls::TlsError;
 use super::worker::{self, WorkerContext, WorkerListener};
 use super::{Drain, Limits};
-use crate::admin::{Admin, ConnectionCounts, ReloadCounts};
+use crate::admin::{Admin, ReloadCounts};
 use crate::clock::Clock;
 use crate::config::snapshot::LimitsConfig;
 use crate::config::{Live, Snapshot};
@@ -102,7 +103,7 @@ struct Control {
     load: Option<Load>,
     limits: Arc<ArcSwap<Limits>>,
     /// By the address of their listener, as it was configured.
-    certificates: Vec<(SocketAddr, Arc<Certificate>)>,
+    entrances: Vec<(SocketAddr, Arc<Entrance>)>,
     /// Held during a reload: two at once would give two snapshots one generation, and who has seen the first would never
     /// see the second.
     reloading: Mutex<()>,
@@ -135,19 +136,18 @@ impl Gateway {
         let (log, guard) = access_log.unzip();
         let telemetry = Arc::new(Telemetry::new(log));
         let mut sockets: Vec<Vec<WorkerListener>> = (0..workers).map(|_| Vec::new()).collect();
-        let (mut bound, mut certificates) = (Vec::new(), Vec::new());
+        let (mut bound, mut entrances) = (Vec::new(), Vec::new());
         for config in &snapshot.listeners {
-            let tls =
-                config.tls.as_ref().map(|files| Certificate::load(&files.cert, &files.key)).transpose()?.map(Arc::new);
-            certificates.extend(tls.clone().map(|certificate| (config.address, certificate)));
+            let entrance = Arc::new(Entrance::open(config, &snapshot.trusted_proxies)?);
+            entrances.push((config.address, Arc::clone(&entrance)));
             let group = listener::bind(config.address, workers, takeover)?;
             bound.extend(group.first().and_then(|socket| socket.local_addr().ok()).map(|address| Bound {
                 address,
-                tls: tls.is_some(),
+                tls: entrance.speaks_tls(),
                 admin: false,
             }));
             for (worker, socket) in sockets.iter_mut().zip(group) {
-                worker.push(WorkerListener { socket, tls: tls.clone() });
+                worker.push(WorkerListener { socket, entrance: Arc::clone(&entrance) });
             }
         }
         let admin_socket = match &snapshot.admin {
@@ -170,7 +170,7 @@ impl Gateway {
             upstreams: Arc::new(upstreams),
             live: Arc::new(Live::new(snapshot)),
             load,
-            certificates,
+            entrances,
             reloading: Mutex::default(),
             reloads: Arc::default(),
             drain: Drain::new(),
@@ -210,7 +210,7 @@ impl Gateway {
             telemetry,
             upstreams: Arc::clone(&control.upstreams),
             proxies: Box::new(move || proxies.lock().clone()),
-            connections: Box::new(move || ConnectionCounts { accepted: stats.accepted(), open: stats.open() as u64 }),
+            connections: Box::new(move || stats.counts()),
             reloads: Arc::clone(&control.reloads),
             process,
         };
@@ -320,11 +320,11 @@ impl Control {
         let _reloading = self.reloading.lock();
         let generation = self.live.generation() + 1;
         let loaded = load(generation).and_then(|snapshot| {
-            let certificates = self.load_certificates(&snapshot).map_err(|error| error.to_string())?;
-            Ok((snapshot, certificates))
+            let entrances = self.open_entrances(&snapshot).map_err(|error| error.to_string())?;
+            Ok((snapshot, entrances))
         });
         match loaded {
-            Ok((snapshot, certificates)) => {
+            Ok((snapshot, entrances)) => {
                 let fixed = self.live.snapshot().changes_needing_restart(&snapshot);
                 if !fixed.is_empty() {
                     tracing::warn!(
@@ -335,7 +335,7 @@ impl Control {
                 self.limits.store(Arc::new(limits(&snapshot)));
                 self.upstreams.resolve(generation, &snapshot.pools, &snapshot.resolver);
                 self.live.swap(snapshot);
-                certificates.into_iter().for_each(|(current, next)| current.replace(&next));
+                entrances.into_iter().for_each(|(current, next)| current.replace(&next));
                 self.reloads.count(true);
                 tracing::info!(generation, "configuration reloaded");
             }
@@ -350,16 +350,17 @@ impl Control {
         }
     }
 
-    /// The certificates that the listeners are to use next. One that is broken refuses the reload as a whole.
-    fn load_certificates(&self, next: &Snapshot) -> Result<Vec<(&Certificate, Certificate)>, TlsError> {
-        let mut loaded = Vec::new();
-        for (address, certificate) in &self.certificates {
-            let files = next.listeners.iter().find(|listener| listener.address == *address);
-            // A listener that is gone from the file runs on until the restart, with the certificate it has.
-            let Some(files) = files.and_then(|listener| listener.tls.as_ref()) else { continue };
-            loaded.push((&**certificate, Certificate::load(&files.cert, &files.key)?));
+    /// What the listeners are to do with connections next. A file that is broken refuses the reload as a whole.
+    fn open_entrances(&self, next: &Snapshot) -> Result<Vec<(&Entrance, Entrance)>, TlsError> {
+        let mut opened = Vec::new();
+        for (address, entrance) in &self.entrances {
+            // A listener that is gone from the file, or speaks TLS only there, runs on as it is until the restart.
+            let same = |tls: bool| tls == entrance.speaks_tls();
+            let config = next.listeners.iter().find(|config| config.address == *address && same(config.tls.is_some()));
+            let Some(config) = config else { continue };
+            opened.push((&**entrance, Entrance::open(config, &next.trusted_proxies)?));
         }
-        Ok(loaded)
+        Ok(opened)
     }
 }
 
@@ -371,7 +372,7 @@ fn run_control(control: &Arc<Control>, socket: Option<std::net::TcpListener>, ad
         let upstreams = Arc::clone(&control.upstreams);
         tokio::spawn(async move { upstreams.supervise().await });
         let timer = Timer::start();
-        let listeners = socket.into_iter().map(|socket| WorkerListener { socket, tls: None }).collect();
+        let listeners = socket.into_iter().map(|socket| WorkerListener { socket, entrance: Arc::default() }).collect();
         // The operator can watch until the last call has ended.
         let context = WorkerContext { limits: Arc::default(), drain: control.operator.clone(), stats: Arc::default() };
         worker::serve(listeners, context, timer, Arc::new(AdminFront(admin))).await
@@ -412,6 +413,8 @@ fn limits(snapshot: &Snapshot) -> Limits {
         idle_timeout,
         max_connections,
         h2_streams,
+        requests_per_connection,
+        body_rate: _,
     } = snapshot.limits;
     Limits {
         head_bytes: head,
@@ -424,6 +427,7 @@ fn limits(snapshot: &Snapshot) -> Limits {
         drain_timeout: snapshot.drain_deadline,
         max_connections,
         h2_streams,
+        max_requests_per_connection: requests_per_connection.map_or(u64::MAX, |most| u64::from(most.get())),
         ..Limits::default()
     }
 }

@@ -22,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::Batched;
 use super::body::RequestBody;
+use super::flood::{Budget, Metered};
+use super::listener::Refused;
 use super::socket::Transport;
-use super::stall::{self, Told};
+use super::stall::{self, Progress, Told};
 use super::{Context as Worker, Front, h2_tunnel};
 
 /// Bytes of answers queued per stream before the front's body is asked for no more.
@@ -41,6 +43,7 @@ const PING_AFTER: Duration = Duration::from_secs(20);
 struct Streams {
     open: AtomicUsize,
     served: AtomicUsize,
+    budget: Budget,
 }
 
 /// Counts a stream while its call runs and its answer is sent.
@@ -51,7 +54,14 @@ impl Stream {
     fn open(streams: &Arc<Streams>) -> Self {
         streams.open.fetch_add(1, Ordering::Relaxed);
         streams.served.fetch_add(1, Ordering::Relaxed);
+        streams.budget.fill();
         Self(Arc::clone(streams))
+    }
+}
+
+impl Progress for Stream {
+    fn made(&self) {
+        self.0.budget.fill();
     }
 }
 
@@ -73,7 +83,7 @@ pub(super) async fn serve<F: Front, T: Transport>(
     let tunnels = CancellationToken::new();
     let _over = tunnels.clone().drop_guard();
     let service = service_fn(|request| call::<F>(request, &connection, &streams, &tunnels));
-    let socket = Batched::new(socket);
+    let socket = Batched::new(Metered::new(socket, streams.budget.clone()));
     let mut http = pin!(builder(worker.as_ref()).serve_connection(TokioIo::new(socket.clone()), service));
     let mut begun = pin!(worker.drain.begun());
     let mut deadline = worker.timer.deadline();
@@ -84,12 +94,19 @@ pub(super) async fn serve<F: Front, T: Transport>(
     let mut closing = false;
     poll_fn(|cx| {
         loop {
-            let ended = http.as_mut().poll(cx).is_ready();
+            let ended = http.as_mut().poll(cx);
             let sent = socket.poll_send(cx);
-            if ended || matches!(sent, Poll::Ready(Err(_))) {
+            if let Poll::Ready(outcome) = ended {
+                if let Some(reason) = misuse(&streams.budget, outcome) {
+                    worker.stats.refused(reason);
+                }
                 return Poll::Ready(());
             }
-            if !closing && begun.as_mut().poll(cx).is_ready() {
+            if matches!(sent, Poll::Ready(Err(_))) {
+                return Poll::Ready(());
+            }
+            let used_up = streams.served.load(Ordering::Relaxed) as u64 >= limits.max_requests_per_connection;
+            if !closing && (used_up || begun.as_mut().poll(cx).is_ready()) {
                 closing = true;
                 http.as_mut().graceful_shutdown();
                 continue;
@@ -127,6 +144,17 @@ pub(super) async fn serve<F: Front, T: Transport>(
     .await;
 }
 
+/// Whether a connection ended because of what its client did with it.
+fn misuse(budget: &Budget, outcome: hyper::Result<()>) -> Option<Refused> {
+    let error = outcome.err()?;
+    if budget.is_spent() {
+        return Some(Refused::Http2Flood);
+    }
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<h2::Error>())?;
+    let calm = cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+    calm.then_some(Refused::Http2Abuse)
+}
+
 fn builder<F>(worker: &Worker<F>) -> http2::Builder<stall::Streams> {
     let limits = &worker.limits;
     let streams = stall::Streams { timer: worker.timer.clone(), allowed: limits.write_timeout };
@@ -156,7 +184,9 @@ fn call<F: Front>(
     let connection = Arc::clone(connection);
     let connect = (request.method() == Method::CONNECT).then(|| (hyper::upgrade::on(&mut request), tunnels.clone()));
     async move {
-        let response = F::answer(connection, request.map(RequestBody::stream), None, None).await;
+        let budget = stream.0.budget.clone();
+        let request = request.map(|incoming| RequestBody::stream(incoming, budget));
+        let response = F::answer(connection, request, None, None).await;
         match connect {
             Some((upgrade, over)) if response.status().is_success() => {
                 let (parts, body) = response.into_parts();

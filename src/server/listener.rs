@@ -10,6 +10,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::admin::ConnectionCounts;
+
 /// Connections that the kernel holds for a worker that is busy.
 const BACKLOG: i32 = 4096;
 
@@ -81,44 +83,105 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Why a connection ended for something that it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The peer may not send a PROXY header.
+    ProxySender,
+    /// There was no usable PROXY header.
+    ProxyHeader,
+    /// It took too long.
+    ProxyTimeout,
+    /// Much HTTP/2 and no calls.
+    Http2Flood,
+    /// A misuse of HTTP/2 that its library counts.
+    Http2Abuse,
+}
+
+impl Refused {
+    const NAMES: [&str; 5] = ["proxy-sender", "proxy-header", "proxy-timeout", "http2-flood", "http2-abuse"];
+}
+
+/// How a TLS handshake ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handshake {
+    Done,
+    Failed,
+    TimedOut,
+}
+
+impl Handshake {
+    const NAMES: [&str; 3] = ["ok", "failed", "timeout"];
+}
+
+/// Why a connection could not be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AcceptError {
+    /// The client left before we came.
+    Client,
+    /// There is no descriptor left.
+    Descriptors,
+    Other,
+}
+
+impl AcceptError {
+    const NAMES: [&str; 3] = ["client", "descriptors", "other"];
+
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused => {
+                Self::Client
+            }
+            _ if error.raw_os_error().is_some_and(|code| matches!(code, EMFILE | ENFILE)) => Self::Descriptors,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The process, or the machine, has no descriptor left; the standard library has no name for it.
+const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
+const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
+
 /// Counts of connections, for metrics and for the limit.
 #[derive(Debug, Default)]
 pub struct ConnectionStats {
     accepted: AtomicU64,
     open: AtomicUsize,
-    errors: AtomicU64,
-    handshakes_failed: AtomicU64,
+    errors: [AtomicU64; AcceptError::NAMES.len()],
+    handshakes: [AtomicU64; Handshake::NAMES.len()],
+    refused: [AtomicU64; Refused::NAMES.len()],
     /// Told when a connection closes, for the loops that wait at the limit.
     closed: Notify,
 }
 
 impl ConnectionStats {
-    /// Connections accepted since the start.
-    #[must_use]
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
-    }
-
     /// Connections open now.
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Failed accepts, most of them for want of descriptors.
+    /// Everything that was counted.
     #[must_use]
-    pub fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
+    pub fn counts(&self) -> ConnectionCounts {
+        fn named(names: &[&'static str], counts: &[AtomicU64]) -> Vec<(&'static str, u64)> {
+            names.iter().zip(counts).map(|(name, count)| (*name, count.load(Ordering::Relaxed))).collect()
+        }
+        ConnectionCounts {
+            accepted: self.accepted.load(Ordering::Relaxed),
+            open: self.open() as u64,
+            accept_errors: named(&AcceptError::NAMES, &self.errors),
+            handshakes: named(&Handshake::NAMES, &self.handshakes),
+            refused: named(&Refused::NAMES, &self.refused),
+        }
     }
 
-    /// TLS handshakes that failed or took too long.
-    #[must_use]
-    pub fn handshakes_failed(&self) -> u64 {
-        self.handshakes_failed.load(Ordering::Relaxed)
+    pub(super) fn handshake(&self, result: Handshake) {
+        self.handshakes[result as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn handshake_failed(&self) {
-        self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn refused(&self, reason: Refused) {
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -177,9 +240,10 @@ pub(super) async fn accept(
                 return Accepted { stream, address, counted: Counted::open(stats) };
             }
             Err(error) => {
-                stats.errors.fetch_add(1, Ordering::Relaxed);
-                // The client left before we came: nothing is wrong here.
-                if is_of_one_connection(&error) {
+                let kind = AcceptError::of(&error);
+                stats.errors[kind as usize].fetch_add(1, Ordering::Relaxed);
+                // Nothing is wrong here.
+                if kind == AcceptError::Client {
                     continue;
                 }
                 tracing::warn!(%error, "cannot accept connections; pausing");
@@ -187,13 +251,6 @@ pub(super) async fn accept(
             }
         }
     }
-}
-
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
-    )
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ pub enum Protocol {
 /// One end of a downstream connection: facts of the transport, nothing the client claims in a request.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Address of the client, or of the last proxy before us.
+    /// Address of the client, or of the last proxy before us that speaks HTTP.
     pub address: SocketAddr,
-    /// Our address that it connected to.
+    /// The address that it connected to.
     pub local: SocketAddr,
     /// Which HTTP it speaks.
     pub protocol: Protocol,
@@ -30,4 +30,6 @@ pub struct Peer {
 pub struct TlsPeer {
     /// Server name the client asked for (RFC 6066 section 3).
     pub server_name: Option<Arc<str>>,
+    /// The certificate that the client showed (DER), where upstreams are to see it.
+    pub certificate: Option<Arc<[u8]>>,
 }

@@ -126,14 +126,27 @@ impl<B, G> Told<B, G> {
     }
 }
 
-impl<B: Body, G> Body for Told<B, G> {
+/// Hears of the parts of an answer.
+pub(super) trait Progress {
+    /// A part is on its way.
+    fn made(&self);
+}
+
+impl<B: Body, G: Progress> Body for Told<B, G> {
     type Data = B::Data;
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let Some(body) = self.project().body.as_pin_mut() else { return Poll::Ready(None) };
+        let this = self.project();
+        let Some(body) = this.body.as_pin_mut() else { return Poll::Ready(None) };
         let frame = body.poll_frame(cx);
-        SAID.set(if matches!(frame, Poll::Ready(Some(Ok(_)))) { Said::Part } else { Said::Wait });
+        let said = if matches!(frame, Poll::Ready(Some(Ok(_)))) { Said::Part } else { Said::Wait };
+        if said == Said::Part
+            && let Some(guard) = this.guard
+        {
+            guard.made();
+        }
+        SAID.set(said);
         frame
     }
 

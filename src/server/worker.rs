@@ -9,8 +9,9 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tokio_util::task::TaskTracker;
 
+use super::entrance::Entrance;
 use super::listener::{Accepted, ConnectionStats, accept};
-use super::tls::Certificate;
+
 use super::{Context, Drain, Front, Limits, connection};
 use crate::timer::Timer;
 
@@ -19,8 +20,8 @@ use crate::timer::Timer;
 pub struct WorkerListener {
     /// From [`listener::bind`](super::listener::bind).
     pub socket: TcpListener,
-    /// Its certificate; without one it speaks cleartext.
-    pub tls: Option<Arc<Certificate>>,
+    /// What its connections meet first.
+    pub entrance: Arc<Entrance>,
 }
 
 /// What all workers share, and what is counted of this one.
@@ -72,11 +73,11 @@ pub async fn serve<F: Front>(
     let tracker = TaskTracker::new();
     let context = Context { front, limits: **limits.load(), timer, drain: drain.clone(), stats };
     let context = Arc::new(context);
-    for WorkerListener { socket, tls } in listeners {
+    for WorkerListener { socket, entrance } in listeners {
         let accepting = Accepting {
             local: socket.local_addr()?,
             socket: tokio::net::TcpListener::from_std(socket)?,
-            tls,
+            entrance,
             limits: Arc::clone(&limits),
             connections: tracker.clone(),
         };
@@ -98,7 +99,7 @@ pub async fn serve<F: Front>(
 struct Accepting {
     socket: tokio::net::TcpListener,
     local: SocketAddr,
-    tls: Option<Arc<Certificate>>,
+    entrance: Arc<Entrance>,
     limits: Arc<ArcSwap<Limits>>,
     connections: TaskTracker,
 }
@@ -131,8 +132,8 @@ impl Accepting {
         }
         // The one that matters if we listen on all addresses.
         let local = accepted.stream.local_addr().unwrap_or(self.local);
-        let tls = self.tls.as_deref().map(Certificate::current);
-        self.connections.spawn(connection::serve(accepted, local, tls, Arc::clone(context)));
+        let steps = self.entrance.current();
+        self.connections.spawn(connection::serve(accepted, local, steps, Arc::clone(context)));
     }
 }
 

@@ -60,6 +60,9 @@ metrics! {
     TOKEN_CACHE_SIZE = GAUGE "sessiongate_token_cache_entries" [] "Verified tokens remembered.";
     CONNECTIONS_ACCEPTED = COUNTER "sessiongate_connections_accepted_total" [] "Client connections accepted.";
     CONNECTIONS_OPEN = GAUGE "sessiongate_connections_open" [] "Client connections open.";
+    ACCEPT_ERRORS = COUNTER "sessiongate_accept_errors_total" ["reason"] "Connections that could not be accepted, by reason.";
+    TLS_HANDSHAKES = COUNTER "sessiongate_tls_handshakes_total" ["result"] "TLS handshakes by result.";
+    CONNECTIONS_REFUSED = COUNTER "sessiongate_connections_refused_total" ["reason"] "Client connections that were ended for what they did before or beside calls, by reason.";
     CONFIG_GENERATION = GAUGE "sessiongate_config_generation" [] "Number of the configuration in force, from 1 at start.";
     CONFIG_RELOADS = COUNTER "sessiongate_config_reloads_total" ["result"] "Reloads by result.";
     CONFIG_LAST_OK = GAUGE "sessiongate_config_last_reload_successful" [] "1 if the last reload was taken, 0 if it was refused and the configuration before stayed.";

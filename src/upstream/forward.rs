@@ -23,6 +23,8 @@ const SCOPES: HeaderName = HeaderName::from_static("x-sg-scopes");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -35,6 +37,8 @@ pub struct Edge {
     pub proto: HeaderValue,
     /// `forwarded`, for an untrusted peer (RFC 7239).
     pub forwarded: HeaderValue,
+    /// `client-cert` (RFC 9440), where upstreams are shown it.
+    pub certificate: Option<HeaderValue>,
 }
 
 /// What names a call to the upstream.
@@ -142,8 +146,11 @@ impl Outgoing<'_, '_, '_> {
     /// Fields that go on as they came. HTTP/2 may split the cookies; HTTP/1.1 has one field (RFC 9113 section 8.2.3).
     fn write_forwarded(&self, out: &mut impl Fields) {
         let join = self.head.cookie_lines() > 1;
+        // The one that we saw takes the place of one that a trusted proxy speaks of.
+        let own_certificate = self.edge.certificate.is_some();
         for (name, value) in self.head.forwarded() {
             let replaced = self.websocket_key.is_some() && *name == header::SEC_WEBSOCKET_KEY;
+            let replaced = replaced || own_certificate && is_certificate(name);
             if !(replaced || join && *name == header::COOKIE) {
                 out.field(name, value.as_bytes());
             }
@@ -212,7 +219,14 @@ impl Outgoing<'_, '_, '_> {
             out.field(&FORWARDED_HOST, host);
         }
         out.field(&header::FORWARDED, self.edge.forwarded.as_bytes());
+        if let Some(certificate) = &self.edge.certificate {
+            out.field(&CLIENT_CERT, certificate.as_bytes());
+        }
     }
+}
+
+fn is_certificate(name: &HeaderName) -> bool {
+    *name == CLIENT_CERT || *name == CLIENT_CERT_CHAIN
 }
 
 #[cfg(test)]

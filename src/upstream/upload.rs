@@ -1,10 +1,11 @@
 //! The body of a request on its way to an upstream: counted, bounded, and never trusted to arrive.
 
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -69,6 +70,18 @@ impl Progress {
     }
 }
 
+/// How long a client may keep us waiting for a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Longest pause.
+    pub stall: Duration,
+    /// Fewest bytes per second of waiting, after [`GRACE`]; none: any.
+    pub rate: Option<NonZeroU64>,
+}
+
+/// Waiting after which a slow body is too slow.
+pub const GRACE: Duration = Duration::from_secs(5);
+
 /// The body of an upstream request.
 pub enum Upload {
     /// There is none.
@@ -83,17 +96,34 @@ pub struct Stream {
     /// Taken from the body, and given back unsent.
     again: Bytes,
     limit: u64,
-    stall: Duration,
+    patience: Patience,
+    /// How long we have waited for the client, and since when we do.
+    waited: Duration,
+    since: Option<Instant>,
     deadline: Deadline,
     progress: Arc<Progress>,
 }
 
 impl Upload {
-    /// A body of at most `limit` bytes that may pause for `stall`.
-    pub fn stream(body: UnsyncBoxBody<Bytes, UploadFault>, limit: Option<u64>, stall: Duration, timer: &Timer) -> Self {
+    /// A body of at most `limit` bytes that is waited for with `patience`.
+    pub fn stream(
+        body: UnsyncBoxBody<Bytes, UploadFault>,
+        limit: Option<u64>,
+        patience: Patience,
+        timer: &Timer,
+    ) -> Self {
         let (deadline, progress) = (timer.deadline(), Arc::default());
         let limit = limit.unwrap_or(u64::MAX);
-        Self::Stream(Box::new(Stream { body, again: Bytes::new(), limit, stall, deadline, progress }))
+        Self::Stream(Box::new(Stream {
+            body,
+            again: Bytes::new(),
+            limit,
+            patience,
+            waited: Duration::ZERO,
+            since: None,
+            deadline,
+            progress,
+        }))
     }
 
     /// Its progress; none if there is no body.
@@ -120,6 +150,16 @@ impl Upload {
 }
 
 impl Stream {
+    /// How long the client may pause now, which begins to be counted.
+    fn longest_pause(&mut self) -> Duration {
+        let Patience { stall, rate } = self.patience;
+        let Some(rate) = rate else { return stall };
+        self.since = Some(Instant::now());
+        let earned = self.progress.bytes().saturating_mul(1000) / rate;
+        let allowed = GRACE.saturating_add(Duration::from_millis(earned));
+        stall.min(allowed.saturating_sub(self.waited))
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         if !self.again.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.again)))));
@@ -135,13 +175,17 @@ impl Stream {
                         Poll::Pending
                     };
                 }
-                self.deadline.reset(self.stall);
+                let pause = self.longest_pause();
+                self.deadline.reset(pause);
                 _ = self.deadline.poll_elapsed(context);
                 Poll::Pending
             }
             Poll::Ready(frame) => {
                 self.progress.waiting.store(false, Ordering::Relaxed);
                 self.deadline.clear();
+                if let Some(since) = self.since.take() {
+                    self.waited += since.elapsed();
+                }
                 match frame {
                     None => Poll::Ready(None),
                     Some(Err(fault)) => Poll::Ready(Some(Err(fault))),

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Call, Config, Gate, Origin, PATIENCE, Session, Setup, eventually};
+use crate::harness::{
+    CLIENT, Call, Config, Frames, Gate, Origin, PATIENCE, Session, Setup, eventually, resident, scale,
+};
 
 #[test]
 fn a_head_that_is_too_large_is_431() {
@@ -317,6 +319,110 @@ fn more_connections_than_allowed_wait_and_are_served_later() {
     assert!(origin.seen().iter().all(|seen| seen.target != "/fifth"), "there was no room for it");
     held.pop();
     fifth.reply().assert_status(200);
+}
+
+#[test]
+fn a_connection_carries_so_many_calls_and_says_that_it_ends() {
+    let origin = Origin::start();
+    let config = Config::new(&origin.url()).lenient().section("limits", "requests_per_connection = 3");
+    let gate = Gate::configured(&config);
+    let session = gate.open();
+    let mut raw = gate.connect();
+    for last in [false, false, true] {
+        let reply = raw.exchange(&session.get("/orders"));
+        reply.assert_status(200);
+        assert_eq!(reply.field("connection") == Some("close"), last);
+    }
+    raw.assert_closed();
+
+    let bearer = format!("Bearer {}", session.token);
+    let head = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "shop.test"),
+        (":path", "/orders"),
+        ("authorization", &bearer),
+        ("client-id", CLIENT),
+        ("session-id", &session.id),
+    ];
+    let mut frames = Frames::connect(gate.address());
+    for stream in [1, 3, 5] {
+        frames.headers(stream, &head, true);
+    }
+    let (mut answered, mut told) = (0, false);
+    while let Some(frame) = frames.next() {
+        answered += usize::from([1, 3, 5].iter().any(|stream| frame.ends(*stream)));
+        told |= frame.goaway().is_some();
+    }
+    assert_eq!((answered, told), (3, true));
+}
+
+#[test]
+fn an_upload_that_drips_is_408_although_it_never_pauses() {
+    let origin = Origin::start();
+    let config = Config::new(&origin.url()).lenient().section("limits", "body_rate = \"1KiB\"");
+    let gate = Gate::configured(&config);
+    let session = gate.open();
+    let mut raw = gate.connect();
+    raw.send(session.call("POST", "/orders").field("content-length", "100000").head());
+    let mut writer = raw.writer();
+    let dripping = std::thread::spawn(move || {
+        use std::io::Write;
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && writer.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    raw.reply().assert_refused("request-timeout");
+    drop(raw);
+    dripping.join().expect("no panic");
+    assert!(origin.seen().iter().all(|seen| !seen.complete), "it never looks whole");
+    // One that is fast enough may take its time in all.
+    gate.send(&session.post("/orders", &"x".repeat(100_000))).assert_status(200);
+}
+
+#[test]
+fn an_idle_connection_costs_little() {
+    let origin = Origin::start();
+    let gate = Gate::file_less(&origin.url());
+    let session = gate.open();
+    // An allocator keeps what a crowd needed while it was busy, so what counts is what more of them cost when those before
+    // have gone to sleep and given back their buffers.
+    let more = 500 * scale() as usize;
+    let mut held: Vec<_> = (0..more).map(|_| connected(&gate, &session)).collect();
+    eventually("one more idle connection costs little", || {
+        let before = resident(&gate);
+        held.extend((0..more).map(|_| connected(&gate, &session)));
+        resident(&gate).saturating_sub(before) / (more as u64) <= 16 * 1024
+    });
+    assert!(held.len() >= 1000);
+}
+
+#[test]
+fn a_crowd_that_is_half_silent_keeps_nobody_from_being_served() {
+    let origin = Origin::start();
+    let gate = Gate::file_less(&origin.url());
+    let session = gate.open();
+    let mut good = connected(&gate, &session);
+    let before = descriptors(&gate);
+    let mut crowd = Vec::new();
+    for number in 0..(1000 * scale()) {
+        let mut raw = gate.connect();
+        if number % 2 == 0 {
+            raw.send(b"GET /half HTTP/1.1\r\nhost: sh");
+        }
+        crowd.push(raw);
+        if number % 50 == 0 {
+            good.exchange(&session.get("/orders")).assert_status(200);
+            gate.send(&session.get("/orders")).assert_status(200);
+        }
+    }
+    drop(crowd);
+    for _ in 0..2000 {
+        drop(gate.connect());
+    }
+    eventually("the descriptors come back", || descriptors(&gate) <= before + 10);
+    good.exchange(&session.get("/orders")).assert_status(200);
 }
 
 fn connected(gate: &Gate, session: &Session) -> crate::harness::Raw {

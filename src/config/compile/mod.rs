@@ -4,6 +4,7 @@
 //! place; a snapshot is made only if nothing was noted.
 
 mod context;
+mod cors;
 mod headers;
 mod issuers;
 mod routes;
@@ -43,7 +44,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
     let names = headers::names(&mut cx, &file.headers);
     let (pools, pool_names) = upstreams::pools(&mut cx, file);
     let resolver = upstreams::resolver(&mut cx, &file.resolver);
-    let (routes, scopes) = routes::table(&mut cx, file, &pool_names);
+    let (routes, scopes, cors) = routes::table(&mut cx, file, &pool_names);
     let issuers = issuers::issuers(&mut cx, file);
 
     let found = cx.into_found();
@@ -60,6 +61,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
         limits,
         names,
         routes,
+        cors,
         pools,
         resolver,
         auth: Authenticator::new(issuers, scopes, CACHE_CAPACITY),

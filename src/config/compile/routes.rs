@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::nearest::{did_you_mean, listed};
 use crate::config::raw::{self, At, AuthorizationAction, BodyLimit, File, Headers, RetryAction};
+use crate::config::snapshot::{Cors, CorsConfig};
 use crate::policy::headers::{HeaderRules, Mode};
 use crate::policy::method::{MethodSet, Verb};
 use crate::policy::route::{Action, ForwardAuthorization, PoolId, Route, RouteConflict, RouteTable};
@@ -13,6 +14,7 @@ use crate::policy::scopes::{ScopeNames, ScopeRule};
 use crate::policy::target::{self, SESSION_PATH};
 
 use super::context::Context;
+use super::cors;
 use super::headers::{self, Changes};
 use super::scopes::Scopes;
 use super::upstreams::PoolNames;
@@ -35,7 +37,7 @@ struct Defaults<'f> {
     pools: &'f PoolNames<'f>,
 }
 
-pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) -> (RouteTable, ScopeNames) {
+pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) -> (RouteTable, ScopeNames, Cors) {
     let mode = headers::mode(&file.headers);
     let changes = Changes::compile(cx, &file.headers);
     let mut rules = HeaderRules::of(mode);
@@ -46,6 +48,15 @@ pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) ->
     let mut scopes = Scopes::default();
     let mut table = Table { routes: RouteTable::default(), conflicts: 0 };
     let session = session(&defaults, scopes.rule(cx, &file.sessions.scopes));
+    let unrouted = file.cors.as_ref().and_then(|table| cors::sharing(cx, table, MethodSet::ALL));
+    // The same for all routes without a table of their own; but for the methods, unless those were written.
+    let own_methods = file.cors.as_ref().is_some_and(|table| table.methods.is_none());
+    let default = |route: &Route| {
+        let all = unrouted.as_deref()?;
+        let methods = if own_methods { route.methods } else { all.methods };
+        Some(Arc::new(CorsConfig { methods, ..all.clone() }))
+    };
+    let mut cors = Cors { routes: vec![default(&session)], unrouted: unrouted.clone() };
     table.add(cx, session, 0..0);
 
     if file.routes.is_empty() {
@@ -53,7 +64,7 @@ pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) ->
     }
     if file.routes.len() > ROUTES_MAX {
         cx.mistake(file.routes[ROUTES_MAX].span(), format!("there are more than {ROUTES_MAX} routes"));
-        return (table.routes, scopes.into_names());
+        return (table.routes, scopes.into_names(), cors);
     }
     let mut names = vec![SESSION];
     for written in &file.routes {
@@ -61,10 +72,14 @@ pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) ->
         names.extend(name);
         let route = route(cx, written, name.unwrap_or_default(), &defaults, &mut scopes);
         let Some(route) = route else { continue };
+        cors.routes.push(match &written.cors {
+            Some(own) => cors::sharing(cx, own, route.methods),
+            None => default(&route),
+        });
         let at = written.path.as_ref().map_or(written.span(), At::span);
         table.add(cx, route, at);
     }
-    (table.routes, scopes.into_names())
+    (table.routes, scopes.into_names(), cors)
 }
 
 fn session(defaults: &Defaults<'_>, scopes: ScopeRule) -> Route {
@@ -218,7 +233,7 @@ fn hosts(cx: &mut Context<'_>, written: &[At<String>]) -> Vec<Box<str>> {
     hosts
 }
 
-fn methods(cx: &mut Context<'_>, written: Option<&At<Vec<At<String>>>>, route: Range<usize>) -> MethodSet {
+pub(super) fn methods(cx: &mut Context<'_>, written: Option<&At<Vec<At<String>>>>, route: Range<usize>) -> MethodSet {
     let Some(written) = written else { return MethodSet::ALL };
     if written.is_empty() && !cx.is_touched(route, "methods") {
         cx.mistake_hint(written.span(), "the route takes no method", "leave the key out to take all");

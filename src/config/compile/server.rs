@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -12,11 +13,12 @@ use url::Url;
 
 use crate::config::nearest::did_you_mean;
 use crate::config::raw::{
-    Admin, At, Drain, Errors, File, Limits, LogFormatName, Logs, Period, Server, SessionIdForm, Sessions, Size, Table,
-    Tls,
+    Admin, At, ClientAuthMode, Drain, Errors, File, Limits, Listener, LogFormatName, Logs, Period, ProxyVersion,
+    Server, SessionIdForm, Sessions, Size, Table, Tls, TlsVersion,
 };
 use crate::config::snapshot::{
-    AccessLog, AdminConfig, ErrorConfig, LimitsConfig, ListenerConfig, LogConfig, LogFormat, SessionConfig, TlsFiles,
+    AccessLog, AdminConfig, ClientAuth, ErrorConfig, LimitsConfig, ListenerConfig, LogConfig, LogFormat, ProxyConfig,
+    ProxyVersions, SessionConfig, TlsConfig, TlsFiles,
 };
 use crate::policy::rejection;
 use crate::policy::session::Lifetimes;
@@ -63,8 +65,9 @@ pub(super) fn listeners(cx: &mut Context<'_>, file: &File) -> (Vec<ListenerConfi
     for listener in &file.listeners {
         let text = cx.required(listener.address.as_ref(), listener.span(), "address", "0.0.0.0:8443");
         let address = text.and_then(|text| address(cx, text, &mut taken));
-        let tls = listener.tls.as_ref().and_then(|tls| tls_files(cx, tls));
-        listeners.extend(address.map(|address| ListenerConfig { address, tls }));
+        let tls = listener.tls.as_ref().and_then(|table| tls(cx, table));
+        let proxy = proxy(cx, listener, &file.server.trusted_proxies);
+        listeners.extend(address.map(|address| ListenerConfig { address, tls, proxy }));
     }
     let admin = file.admin.as_ref().and_then(|table| admin(cx, table, &mut taken));
     (listeners, admin)
@@ -93,10 +96,79 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || wild(a) || wild(b))
 }
 
-fn tls_files(cx: &mut Context<'_>, tls: &Table<Tls>) -> Option<TlsFiles> {
-    let cert = cx.required(tls.cert.as_ref(), tls.span(), "cert", "tls/cert.pem").map(|cert| cx.readable(cert));
-    let key = cx.required(tls.key.as_ref(), tls.span(), "key", "tls/key.pem").map(|key| cx.readable(key));
+/// The PROXY protocol of a listener.
+fn proxy(cx: &mut Context<'_>, listener: &Listener, trusted: &[At<String>]) -> Option<ProxyConfig> {
+    let Some(version) = &listener.proxy_protocol else {
+        if let Some(senders) = &listener.proxy_protocol_from {
+            let hint = "add proxy_protocol = \"any\", or remove this";
+            cx.mistake_hint(senders.span(), "this listener does not take PROXY headers", hint);
+        }
+        return None;
+    };
+    let senders = listener.proxy_protocol_from.as_ref();
+    if senders.map_or(trusted.is_empty(), |senders| senders.is_empty()) {
+        let hint = "list the load balancers in proxy_protocol_from or server.trusted_proxies";
+        cx.mistake_hint(version.span(), "nobody may send a PROXY header", hint);
+    }
+    let versions = match **version {
+        ProxyVersion::V1 => ProxyVersions { v1: true, v2: false },
+        ProxyVersion::V2 => ProxyVersions { v1: false, v2: true },
+        ProxyVersion::Any => ProxyVersions { v1: true, v2: true },
+    };
+    let senders = senders.map(|senders| senders.iter().filter_map(|text| network(cx, text)).collect());
+    Some(ProxyConfig { versions, senders })
+}
+
+fn tls(cx: &mut Context<'_>, tls: &Table<Tls>) -> Option<TlsConfig> {
+    let mut certificates = Vec::with_capacity(tls.certs.len() + 1);
+    if tls.cert.is_some() || tls.key.is_some() || tls.certs.is_empty() {
+        certificates.push(files(cx, tls.cert.as_ref(), tls.key.as_ref(), tls.span()));
+    }
+    for more in &tls.certs {
+        certificates.push(files(cx, more.cert.as_ref(), more.key.as_ref(), more.span()));
+    }
+    let clients = clients(cx, tls);
+    let tls13_only = match tls.min_version {
+        TlsVersion::Tls12 => false,
+        TlsVersion::Tls13 => true,
+    };
+    Some(TlsConfig { certificates: certificates.into_iter().collect::<Option<_>>()?, clients, tls13_only })
+}
+
+fn files(
+    cx: &mut Context<'_>,
+    cert: Option<&At<String>>,
+    key: Option<&At<String>>,
+    table: Range<usize>,
+) -> Option<TlsFiles> {
+    let cert = cx.required(cert, table.clone(), "cert", "tls/cert.pem").map(|cert| cx.readable(cert));
+    let key = cx.required(key, table, "key", "tls/key.pem").map(|key| cx.readable(key));
     Some(TlsFiles { cert: cert?, key: key? })
+}
+
+/// What is asked of clients.
+fn clients(cx: &mut Context<'_>, tls: &Table<Tls>) -> Option<ClientAuth> {
+    let Some(authorities) = &tls.client_ca else {
+        let crl = tls.client_crl.as_ref().map(At::span);
+        let mode = tls.client_auth.as_ref().map(At::span);
+        let forward = tls.forward_client_cert.then(|| tls.forward_client_cert.span());
+        if !cx.is_touched(tls.span(), "client_ca") {
+            for at in [crl, mode, forward].into_iter().flatten() {
+                let hint = "add client_ca, the file of their authorities";
+                cx.mistake_hint(at, "client certificates are not asked for", hint);
+            }
+        }
+        return None;
+    };
+    Some(ClientAuth {
+        authorities: cx.readable(authorities),
+        revoked: tls.client_crl.as_ref().map(|lists| cx.readable(lists)),
+        required: match tls.client_auth.as_deref() {
+            None | Some(ClientAuthMode::Required) => true,
+            Some(ClientAuthMode::Optional) => false,
+        },
+        forward: *tls.forward_client_cert,
+    })
 }
 
 fn admin(cx: &mut Context<'_>, admin: &Admin, taken: &mut Vec<SocketAddr>) -> Option<AdminConfig> {
@@ -129,6 +201,11 @@ pub(super) fn limits(cx: &mut Context<'_>, limits: &Limits) -> LimitsConfig {
         idle_timeout: cx.timeout(&limits.idle_timeout),
         max_connections: usize::try_from(limits.max_connections.get()).unwrap_or(usize::MAX),
         h2_streams: limits.h2_streams.get(),
+        requests_per_connection: limits.requests_per_connection.as_deref().copied(),
+        body_rate: limits
+            .body_rate
+            .as_ref()
+            .and_then(|rate| NonZeroU64::new(cx.within(rate, Size(1)..=Size::kib(1 << 20)).0)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Reading a file checks its shape only: keys, types, the spelling of words. What a value means, alone and beside
 //! others, is for `compile` to judge; so most fields are wrapped in [`At`], which knows their place.
 
+mod cors;
 mod headers;
 mod issuers;
 mod place;
@@ -15,16 +16,18 @@ mod values;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use cors::Cors;
 pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
 pub use issuers::{ClientClaimName, Issuer, Key, SecretRef, SignatureAlgorithm};
 pub use place::{At, Table};
 pub use routes::{AuthorizationAction, RetryAction, Route, ScopeList};
-pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server, Tls};
+pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server};
+pub use server::{CertAndKey, ClientAuthMode, ProxyVersion, Tls, TlsVersion};
 pub use server::{LogFormatName, SessionIdForm, Sessions, Tombstone};
 pub use upstreams::Server as UpstreamServer;
 pub use upstreams::{
-    BalanceName, Ejection, HealthCheck, HostAction, ProtocolName, Resolver, RetryBudget, TlsVersion, Upstream,
-    UpstreamHttp2, UpstreamTls,
+    BalanceName, Ejection, HealthCheck, HostAction, ProtocolName, Resolver, RetryBudget, Upstream, UpstreamHttp2,
+    UpstreamTls,
 };
 pub use values::{BodyLimit, Limit, Period, Size};
 
@@ -69,6 +72,10 @@ pub struct File {
     /// Which call goes where, and what it must show. At least one; `/session` is always there and is not listed.
     #[schemars(length(min = 1), extend("x-required" = true))]
     pub routes: Vec<Table<Route>>,
+    /// What pages of other origins may do, on all routes without a table of their own. Default: nothing is shared here,
+    /// and preflights are calls like others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Table<Cors>>,
     /// How refusals are shown.
     pub errors: Table<Errors>,
     /// The access log and the form of log lines.

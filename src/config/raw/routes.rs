@@ -8,6 +8,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::cors::Cors;
 use super::headers::Headers;
 use super::place::{At, Table};
 use super::values::{BodyLimit, Limit, Period};
@@ -62,6 +63,9 @@ pub struct Route {
     /// Header rules of this route, where they differ from those of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Table<Headers>>,
+    /// What pages of other origins may do with this route, in place of what the file says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Table<Cors>>,
 }
 
 /// What may be sent a second time. What certainly did not reach the upstream always may.
@@ -80,7 +84,7 @@ pub enum RetryAction {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "UPPERCASE")]
 #[expect(dead_code, reason = "only its schema is used")]
-enum MethodName {
+pub(super) enum MethodName {
     Get,
     Head,
     Post,

@@ -65,15 +65,63 @@ pub struct Listener {
     #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<At<String>>,
-    /// Certificate and key. Default: none, the listener speaks cleartext.
+    /// Certificates and keys, and what clients show. Default: none, the listener speaks cleartext.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Table<Tls>>,
+    /// The PROXY protocol, by which a load balancer says whose connection it passes on: the version that is taken.
+    /// Every connection must begin with it then. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<At<ProxyVersion>>,
+    /// Who may send a PROXY header: networks or single addresses. All others are closed at once. Default:
+    /// `server.trusted_proxies`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol_from: Option<At<Vec<At<String>>>>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+    /// Either.
+    Any,
+}
+
+/// Certificates of a listener, and those of its clients. At least one of `cert` with `key`, and `certs`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file of the certificate chain, leaf first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<At<String>>,
+    /// PEM file of the private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<At<String>>,
+    /// More certificates. A client gets the one that has the name it asks for; the first of all if none has.
+    /// Example: `[{ cert = "tls/shop.pem", key = "tls/shop.key" }]`.
+    pub certs: Vec<Table<CertAndKey>>,
+    /// Oldest version of TLS that is spoken. Default: `"1.2"`.
+    pub min_version: TlsVersion,
+    /// PEM file of the authorities that issue client certificates. Default: none, and clients are not asked for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<At<String>>,
+    /// PEM file of revocation lists, one for each issuer of a client certificate. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_crl: Option<At<String>>,
+    /// Whether a client must show a certificate. Default: `"required"`, where there is a `client_ca`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<At<ClientAuthMode>>,
+    /// Whether upstreams are shown the client's certificate, in `client-cert` (RFC 9440). Default: `false`.
+    pub forward_client_cert: At<bool>,
 }
 
 /// A certificate chain and its private key.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Tls {
+pub struct CertAndKey {
     /// PEM file of the certificate chain, leaf first.
     #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,6 +130,28 @@ pub struct Tls {
     #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<At<String>>,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientAuthMode {
+    /// Who has none, or a bad one, is refused in the handshake.
+    Required,
+    /// A bad one is refused, none is not.
+    Optional,
 }
 
 /// The operator's listener.
@@ -126,6 +196,14 @@ pub struct Limits {
     pub max_connections: At<NonZeroU32>,
     /// Most concurrent streams of an HTTP/2 connection.
     pub h2_streams: At<NonZeroU32>,
+    /// Most calls on a connection; the last one is answered with `connection: close`, over HTTP/2 GOAWAY follows.
+    /// Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_connection: Option<At<NonZeroU32>>,
+    /// Slowest request body, in bytes per second of waiting for it, after 5 seconds of that. Beyond it: 408. Bodies
+    /// that stay open, as of gRPC streams, fall under it too. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_rate: Option<At<Size>>,
 }
 
 impl Default for Limits {
@@ -141,6 +219,8 @@ impl Default for Limits {
             idle_timeout: Period::secs(60).into(),
             max_connections: NonZeroU32::MIN.saturating_add(32_767).into(),
             h2_streams: NonZeroU32::MIN.saturating_add(127).into(),
+            requests_per_connection: None,
+            body_rate: None,
         }
     }
 }

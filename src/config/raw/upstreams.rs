@@ -10,6 +10,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::place::{At, Table};
+use super::server::TlsVersion;
 use super::values::{Limit, Period};
 
 /// A pool of equal servers.
@@ -146,18 +147,6 @@ pub struct UpstreamTls {
     pub key: Option<At<String>>,
     /// Oldest version of TLS that is spoken.
     pub min_version: TlsVersion,
-}
-
-/// A version of TLS.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    #[default]
-    #[serde(rename = "1.2")]
-    Tls12,
-    /// TLS 1.3.
-    #[serde(rename = "1.3")]
-    Tls13,
 }
 
 /// One server of a pool.

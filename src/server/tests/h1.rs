@@ -12,7 +12,7 @@ async fn a_connection_is_used_again() {
         let answer = client.call(GET).await;
         assert_eq!((answer.status, answer.body.as_str(), answer.closes()), (200, "GET /a ", false));
     }
-    assert_eq!(server.stats.accepted(), 1);
+    assert_eq!(server.stats.counts().accepted, 1);
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn connections_over_the_limit_wait() {
     let mut second = server.connect().await;
     second.send(GET).await;
     assert_eq!(first.call(GET).await.status, 200);
-    assert_eq!((server.stats.accepted(), server.stats.open()), (1, 1));
+    assert_eq!((server.stats.counts().accepted, server.stats.open()), (1, 1));
     drop(first);
     assert_eq!(second.answer().await.status, 200);
 }

@@ -16,8 +16,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::harness::{Server, soon};
+use crate::config::snapshot::{ListenerConfig, TlsConfig, TlsFiles};
 use crate::server::Limits;
-use crate::server::tls::Certificate;
+use crate::server::entrance::Entrance;
 
 type Sender = http2::SendRequest<Full<Bytes>>;
 
@@ -126,8 +127,11 @@ impl Issued {
         std::fs::write(self.dir.path().join("key.pem"), issued.signing_key.serialize_pem()).expect("written");
     }
 
-    fn certificate(&self) -> Arc<Certificate> {
-        Arc::new(Certificate::load(self.path("chain.pem"), self.path("key.pem")).expect("a pair"))
+    fn certificate(&self) -> Arc<Entrance> {
+        let files = TlsFiles { cert: self.path("chain.pem"), key: self.path("key.pem") };
+        let tls = TlsConfig { certificates: vec![files], ..TlsConfig::default() };
+        let config = ListenerConfig { address: ([127, 0, 0, 1], 0).into(), tls: Some(tls), proxy: None };
+        Arc::new(Entrance::open(&config, &[]).expect("a pair"))
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -156,7 +160,7 @@ async fn alpn_chooses_the_protocol() {
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (mut sender, _) = h2(stream).await;
     let peer = text(&mut sender, post("/peer", "")).await;
-    assert_eq!(peer, r#"Http2 Some(TlsPeer { server_name: Some("localhost") })"#);
+    assert_eq!(peer, r#"Http2 Some(TlsPeer { server_name: Some("localhost"), certificate: None })"#);
 
     for alpn in [&["http/1.1"][..], &[]] {
         let stream = issued.connect(&server, alpn).await.expect("a handshake");
@@ -205,5 +209,5 @@ async fn a_slow_handshake_is_given_up() {
     let limits = Limits { handshake_timeout: Duration::from_millis(50), ..Limits::default() };
     let server = Server::with(limits, Some(issued.certificate()));
     server.connect().await.ends().await;
-    assert_eq!(server.stats.handshakes_failed(), 1);
+    assert_eq!(server.stats.counts().handshakes, [("ok", 0), ("failed", 0), ("timeout", 1)]);
 }

@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 
 use crate::front::Hint;
 use crate::policy::rejection::Rejection;
+use crate::server::entrance::Entrance;
 use crate::server::listener::{self, ConnectionStats};
-use crate::server::tls::Certificate;
 use crate::server::worker::{self, WorkerContext, WorkerListener};
 use crate::server::{Drain, Front, Limits, Peer, RequestBody};
 use crate::timer::Timer;
@@ -153,7 +153,7 @@ impl Server {
         Self::with(limits, None)
     }
 
-    pub(super) fn with(limits: Limits, tls: Option<Arc<Certificate>>) -> Self {
+    pub(super) fn with(limits: Limits, tls: Option<Arc<Entrance>>) -> Self {
         let socket = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, false).expect("bind").remove(0);
         let address = socket.local_addr().expect("bound");
         let none = || Semaphore::new(0);
@@ -161,7 +161,7 @@ impl Server {
         let context = WorkerContext { limits: Arc::new(ArcSwap::from_pointee(limits)), ..WorkerContext::default() };
         let (drain, stats) = (context.drain.clone(), Arc::clone(&context.stats));
         let limits = Arc::clone(&context.limits);
-        let listeners = vec![WorkerListener { socket, tls }];
+        let listeners = vec![WorkerListener { socket, entrance: tls.unwrap_or_default() }];
         let worker = tokio::spawn(worker::serve(listeners, context, Timer::start(), Arc::clone(&echo)));
         Self { address, echo, limits, drain, stats, worker }
     }

@@ -63,7 +63,7 @@ async fn a_sleeping_connection_serves_again_and_again() {
         client.send("\r\n").await;
         tokio::time::sleep(millis(150)).await;
     }
-    assert_eq!(server.stats.accepted(), 1);
+    assert_eq!(server.stats.counts().accepted, 1);
 }
 
 #[tokio::test]

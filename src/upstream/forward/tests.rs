@@ -109,6 +109,7 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
             peer: HeaderValue::from_static("192.0.2.1"),
             proto: HeaderValue::from_static("https"),
             forwarded: HeaderValue::from_static("for=192.0.2.1;proto=https"),
+            certificate: None,
         },
         ids: &CallIds {
             request: HeaderValue::from_static("request"),

@@ -8,10 +8,13 @@ use super::Raw;
 /// Frame types.
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -85,6 +88,12 @@ impl Frames {
     /// Takes a stream back.
     pub fn reset(&mut self, stream: u32) -> std::io::Result<()> {
         self.try_send(RST_STREAM, 0, stream, &8u32.to_be_bytes())
+    }
+
+    /// Throws away what comes from now on, so that the gate never has to wait for us.
+    pub fn discard_answers(&self) {
+        let mut socket = self.0.try_clone().expect("a socket can be cloned");
+        std::thread::spawn(move || std::io::copy(&mut socket, &mut std::io::sink()));
     }
 
     /// The next frame; settings and pings are acknowledged on the way. Nothing at the end.

@@ -2,7 +2,7 @@
 
 mod config;
 mod dns;
-mod frames;
+pub mod frames;
 mod gate;
 mod http2;
 mod http2_origin;
@@ -29,7 +29,7 @@ pub use raw::{Call, Raw, Reply};
 pub use refusal::violations;
 pub use secure::{Authority, SecureLine, SecureOrigin};
 pub use servers::Server;
-pub use tls::Certificate;
+pub use tls::{Certificate, ClientAuthority, Issued};
 pub use tokens::{CLIENT, OTHER_CLIENT, SECRET, claims, now, sign, sign_with, token, token_with};
 
 /// How long anything may take before a test gives up on it; far above what it takes on a busy machine.
@@ -52,6 +52,13 @@ pub fn quickest(mut act: impl FnMut()) -> Duration {
         begun.elapsed()
     });
     tries.min().expect("there are tries")
+}
+
+/// Resident memory of a gate, in bytes.
+pub fn resident(gate: &Gate) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).expect("the gate runs on Linux");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number") * 1024
 }
 
 /// How much more than usual a long proof should do (`SESSIONGATE_TEST_SCALE`, set by `tests/run --full`).

@@ -263,7 +263,7 @@ fn is_clean(world: &World, head: &Head<'_>, passage: &Passage<'_>, host: HostFie
         head,
         passage,
         names: &world.live.names,
-        edge: &Edge { peer: text("192.0.2.1"), proto: text("https"), forwarded: text("for=192.0.2.1;proto=https") },
+        edge: &Edge { peer: text("192.0.2.1"), proto: text("https"), forwarded: text("for=192.0.2.1;proto=https"), certificate: None },
         ids: &CallIds { request: text("request"), correlation: text("correlation"), session },
         via: &text("1.1 sessiongate"),
         host,

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::timer::Timer;
 use crate::upstream::fields::Fields;
-use crate::upstream::upload::{Upload, UploadFault};
+use crate::upstream::upload::{Patience, Upload, UploadFault};
 use crate::upstream::{Endpoint, HostField, Outbound, PoolConfig, Repeat, Reply, ReplyBody, UpstreamError, WorkerPool};
 
 /// A step of the script of one connection.
@@ -162,7 +162,8 @@ impl Outbound for Call {
 pub(super) fn upload(length: Option<u64>) -> (tokio::sync::mpsc::Sender<Result<Frame<Bytes>, UploadFault>>, Upload) {
     let (feed, frames) = channel(1000);
     let body = Fed { frames: StreamBody::new(Frames(frames)), left: length };
-    (feed, Upload::stream(body.boxed_unsync(), Some(10_000_000), Duration::from_millis(200), &Timer::start()))
+    let patience = Patience { stall: Duration::from_millis(200), rate: None };
+    (feed, Upload::stream(body.boxed_unsync(), Some(10_000_000), patience, &Timer::start()))
 }
 
 struct Frames(Receiver<Result<Frame<Bytes>, UploadFault>>);
