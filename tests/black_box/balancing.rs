@@ -230,7 +230,7 @@ fn probes_decide_who_gets_calls() {
     for _ in 0..10 {
         gate.send(&session.post("/orders", "{}")).assert_status(200);
     }
-    assert!((4..=6).contains(&served(&first)), "{}", served(&first));
+    assert!((3..=7).contains(&served(&first)), "{}", served(&first));
 }
 
 #[test]
@@ -243,7 +243,8 @@ fn a_real_nginx_is_probed_and_missed_when_it_ends() {
     let session = gate.open();
     eventually("both are healthy", || endpoints(&gate).iter().all(|endpoint| endpoint["probes"]["success"] != 0));
     let by_nginx = (0..10).filter(|_| gate.send(&session.get("/orders")).text() == "nginx").count();
-    assert_eq!(by_nginx, 5);
+    // Each worker takes turns of its own.
+    assert!((3..=7).contains(&by_nginx), "{by_nginx}");
     drop(nginx);
     eventually("its end is seen", || states(&gate) == ["unhealthy", "healthy"]);
     for _ in 0..10 {
