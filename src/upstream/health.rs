@@ -260,8 +260,8 @@ impl Machine {
         now: Instant,
     ) -> Option<Change> {
         match self.ejected {
-            // A call that began before the ejection says nothing new.
-            Some(until) if now < until => return None,
+            // A call that began before the ejection says nothing new, however late it fails; only a trial does.
+            Some(until) if now < until || self.trial.is_none() => return None,
             Some(_) => {}
             None => {
                 self.failures = self.failures.saturating_add(1);

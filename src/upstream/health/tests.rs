@@ -55,7 +55,9 @@ fn failures_in_a_row_eject_for_twice_as_long_each_time() {
         assert_eq!(fail(&mut machine, now), None, "what was under way says nothing new");
         lasted.push(lasts.as_secs());
         now += lasts;
+        assert_eq!(fail(&mut machine, now), None, "nor does it when it fails late");
         assert_eq!(machine.offer(SECOND, now), Offer::Trial);
+        machine.trial = Some(now + SECOND);
     }
     assert_eq!(lasted, [1, 2, 4, 8, 16, 30, 30, 30]);
     assert_eq!(machine.succeeded(now), Some(Change::Up));
