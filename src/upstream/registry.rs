@@ -154,6 +154,24 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_counts_after_a_reload() {
+        let upstreams = Upstreams::default();
+        let resolve = |generation, config: &PoolConfig| {
+            upstreams.resolve(generation, std::slice::from_ref(config), &ResolverConfig::default())[0].clone()
+        };
+        let mut config = config(1);
+        config.breaker.max_requests = std::num::NonZeroU32::new(1);
+        let before = resolve(1, &config);
+        let running = before.breaker.call().unwrap();
+        let changed = PoolConfig { connect_timeout: Duration::from_secs(1), ..config };
+        let after = resolve(2, &changed);
+        assert!(!Arc::ptr_eq(&before, &after) && after.breaker.call().is_err());
+        assert_eq!(after.overloaded(), [1, 0]);
+        drop(running);
+        assert!(after.breaker.call().is_ok());
+    }
+
+    #[test]
     fn health_outlives_a_reload() {
         let upstreams = Upstreams::default();
         let resolve = |generation, config: &PoolConfig| {

@@ -89,7 +89,7 @@ impl EndpointState {
 pub struct PoolState {
     config: PoolConfig,
     endpoints: Vec<Arc<EndpointState>>,
-    pub(super) breaker: Breaker,
+    pub(super) breaker: Arc<Breaker>,
     pub(super) reserve: Reserve,
     /// Held while it is decided whether one more may be ejected.
     ejecting: Mutex<()>,
@@ -115,11 +115,14 @@ impl PoolState {
             .iter()
             .map(|endpoint| known(endpoint).unwrap_or_else(|| Arc::new(EndpointState::new(endpoint))))
             .collect();
+        // As long as the limits are the same, what is open and runs counts on.
+        let breaker = before.filter(|before| before.config.breaker == config.breaker);
+        let breaker = breaker.map(|before| Arc::clone(&before.breaker));
         for endpoint in &endpoints {
             endpoint.health.forget(config.probe.is_none(), config.ejection.is_none());
         }
         Self {
-            breaker: Breaker::new(&config.breaker),
+            breaker: breaker.unwrap_or_else(|| Arc::new(Breaker::new(&config.breaker))),
             reserve: Reserve::new(Instant::now()),
             ejecting: Mutex::default(),
             unavailable: AtomicU64::new(before.map_or(0, Self::unavailable)),

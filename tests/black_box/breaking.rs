@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::harness::{Config, Gate, Origin, Reply, dead_address, eventually};
 
 fn config(origin: &Origin, settings: &str) -> Config {
@@ -46,6 +48,23 @@ fn more_running_calls_than_allowed_are_overloaded() {
     assert_eq!(reply.field("retry-after"), Some("1"));
     assert_counted(&gate, "sessiongate_upstream_refused_total{upstream=\"shop\",reason=\"requests\"}");
     assert_counted(&gate, "kind=\"overloaded\"");
+    drop(held);
+    eventually("there is room again", || gate.send(&session.get("/orders")).status == 200);
+}
+
+#[test]
+fn a_limit_holds_over_a_reload_of_other_settings() {
+    let origin =
+        Origin::answering(|seen, line| if seen.target == "/slow" { line.hang() } else { line.reply(200, &[], b"ok") });
+    let gate = Gate::configured(&config(&origin, "max_requests = 1"));
+    let session = gate.open();
+    let mut held = gate.connect();
+    held.send(session.get("/slow").bytes());
+    origin.await_calls(1);
+    gate.write_config(&config(&origin, "max_requests = 1\nconnect_timeout = \"3s\""));
+    gate.signal(Signal::HUP);
+    gate.await_stderr("configuration reloaded");
+    assert_told(&gate.send(&session.get("/orders")), "overloaded", "connection_limit_reached");
     drop(held);
     eventually("there is room again", || gate.send(&session.get("/orders")).status == 200);
 }
