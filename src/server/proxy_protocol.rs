@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::config::snapshot::ProxyVersions;
 use crate::timer::Timer;
 
-/// Longest header: of version 2, 16 bytes and what follows them. Version 1 has at most [`V1_MAX`].
+/// Longest header: of version 2, 16 bytes and what follows them. Version 1 has at most `V1_MAX`.
 pub const MOST: usize = 16 + 512;
 
 /// Longest line of version 1, with its end.
