@@ -185,12 +185,12 @@ fn call<F: Front>(
     let connect = (request.method() == Method::CONNECT).then(|| (hyper::upgrade::on(&mut request), tunnels.clone()));
     async move {
         let budget = stream.0.budget.clone();
-        let request = request.map(|incoming| RequestBody::stream(incoming, budget));
+        let request = request.map(|incoming| RequestBody::stream(incoming, budget.clone()));
         let response = F::answer(connection, request, None, None).await;
         match connect {
             Some((upgrade, over)) if response.status().is_success() => {
                 let (parts, body) = response.into_parts();
-                h2_tunnel::open::<F>(upgrade, body, over, stream);
+                h2_tunnel::open::<F>(upgrade, body, over, budget, stream);
                 Ok(Response::from_parts(parts, Told::switched()))
             }
             _ => Ok(response.map(|body| Told::new(body, stream))),

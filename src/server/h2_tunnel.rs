@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+use super::flood::Budget;
 use super::socket::Transport;
 use super::{Front, stall};
 
@@ -17,20 +18,27 @@ struct Stream {
     io: TokioIo<Upgraded>,
     written: u64,
     reset: CancellationToken,
+    budget: Budget,
 }
 
 /// Lets the front have the stream once hyper has sent the head of the answer. `guard` goes when it has ended; `over` ends
 /// it before.
 ///
 /// To be called in the poll in which hyper gets that answer.
-pub(super) fn open<F: Front>(upgrade: OnUpgrade, body: F::Body, over: CancellationToken, guard: impl Send + 'static) {
+pub(super) fn open<F: Front>(
+    upgrade: OnUpgrade,
+    body: F::Body,
+    over: CancellationToken,
+    budget: Budget,
+    guard: impl Send + 'static,
+) {
     let reset = CancellationToken::new();
     stall::reset_next_task_by(reset.clone());
     tokio::spawn(async move {
         let tunnel = async {
             // Without a stream its client has left.
             let Ok(upgraded) = upgrade.await else { return };
-            let mut stream = Stream { io: TokioIo::new(upgraded), written: 0, reset };
+            let mut stream = Stream { io: TokioIo::new(upgraded), written: 0, reset, budget };
             if !F::tunnel(body, &mut stream, Vec::new()).await {
                 stream.reset_on_close();
             }
@@ -52,7 +60,12 @@ impl Transport for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.budget.fill();
+        }
+        polled
     }
 }
 
@@ -61,6 +74,7 @@ impl AsyncWrite for Stream {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
         if let Poll::Ready(Ok(count)) = polled {
             self.written += count as u64;
+            self.budget.fill();
         }
         polled
     }

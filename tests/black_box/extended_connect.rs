@@ -191,6 +191,28 @@ fn either_side_of_a_stream_can_end_first_and_still_hear_the_other() {
 }
 
 #[test]
+fn a_tunnel_that_only_takes_is_no_flood() {
+    // Far more than a connection may send beside its calls.
+    const BYTES: usize = 8 * 1024 * 1024;
+    let origin = feeding(|line| {
+        let taken = line.read_to_end().len();
+        line.send(taken.to_string());
+        line.finish();
+    });
+    let gate = Gate::file_less(&origin.url());
+    let session = gate.open();
+    runtime().block_on(async {
+        let mut sender = connect(&gate).await;
+        let mut stream = tunnel(&mut sender, &session.get("/feed"), "feed").await;
+        stream.write_all(&vec![b'x'; BYTES]).await.expect("sent");
+        stream.shutdown().await.expect("ended");
+        let mut read = String::new();
+        stream.read_to_string(&mut read).await.expect("a whole answer");
+        assert_eq!(read, BYTES.to_string());
+    });
+}
+
+#[test]
 fn a_tunnel_that_breaks_off_is_a_reset_stream_and_the_others_go_on() {
     let origin = Origin::answering(|seen, line| {
         if seen.field("upgrade").is_none() {
