@@ -3,10 +3,13 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::SerialNumber;
 use rustix::process::Signal;
 
 use crate::harness::{
-    CLIENT, Call, Certificate, ClientAuthority, Config, Gate, Issued, Origin, Raw, Session, Setup, eventually, token,
+    Authority, CLIENT, Call, Certificate, Config, Gate, Issued, Origin, Raw, Session, Setup, eventually, token,
 };
 
 /// A gate that takes PROXY headers from loopback.
@@ -177,8 +180,11 @@ fn each_name_gets_its_certificate_and_a_reload_takes_all_of_them() {
 #[test]
 fn a_client_must_show_a_certificate_that_was_not_revoked() {
     let origin = Origin::start();
-    let (certificate, authority, other) = (Certificate::new(), ClientAuthority::new(), ClientAuthority::new());
-    let (good, bad, foreign) = (authority.issue(1), authority.issue(2), other.issue(1));
+    let (certificate, authority, other) = (Certificate::new(), Authority::new(), Authority::new());
+    let issue = |authority: &Authority, serial: u64| {
+        authority.issue_as("client.test", |params| params.serial_number = Some(SerialNumber::from(serial)))
+    };
+    let (good, bad, foreign) = (issue(&authority, 1), issue(&authority, 2), issue(&other, 1));
     let config = |auth: &str| {
         Config::new(&origin.url()).lenient().section("admin", "address = \"127.0.0.1:0\"").listener(&format!(
             "address = \"127.0.0.1:0\"\ntls = {{ cert = \"{{dir}}/cert.pem\", key = \"{{dir}}/key.pem\", client_ca = \"{{dir}}/ca.pem\", client_crl = \"{{dir}}/crl.pem\", client_auth = \"{auth}\", forward_client_cert = true }}"
@@ -187,7 +193,7 @@ fn a_client_must_show_a_certificate_that_was_not_revoked() {
     let setup = Setup::configured(&config("required"));
     setup.write("cert.pem", &certificate.cert_pem);
     setup.write("key.pem", &certificate.key_pem);
-    setup.write("ca.pem", &authority.cert_pem);
+    setup.write("ca.pem", &authority.pem);
     setup.write("crl.pem", authority.revoke(&[]));
     let gate = setup.start();
     let as_client = |client: Option<&Issued>| {
@@ -223,7 +229,7 @@ fn a_client_must_show_a_certificate_that_was_not_revoked() {
         raw.exchange(&session.get("/orders").field("client-cert", ":Zm9yZ2Vk:")).assert_status(200);
         origin.last().all("client-cert").into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(call(Some(&good)), [format!(":{}:", good.base64())]);
+    assert_eq!(call(Some(&good)), [format!(":{}:", STANDARD.encode(&good.der))]);
     assert_eq!(call(None), Vec::<String>::new());
 }
 

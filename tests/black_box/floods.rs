@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::harness::frames::{CONTINUATION, DATA, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE};
-use crate::harness::{CLIENT, Config, Frames, Gate, Origin, PATIENCE, Session, resident};
+use crate::harness::{CLIENT, Config, Frames, Gate, Origin, PATIENCE, Session};
 
 /// More than the gate takes without a call, in bytes.
 const ENOUGH: usize = 24 * 1024 * 1024;
@@ -30,7 +30,7 @@ fn fields<'a>(session: &'a Session, bearer: &'a str, method: &'a str) -> Vec<(&'
 /// Sends until the gate has enough, which must come before our end.
 #[track_caller]
 fn flood(gate: &Gate, session: &Session, what: &str, mut send: impl FnMut(&mut Frames, u32) -> std::io::Result<usize>) {
-    let before = resident(gate);
+    let before = gate.resident();
     let begun = Instant::now();
     let mut frames = Frames::connect(gate.address());
     frames.discard_answers();
@@ -44,7 +44,7 @@ fn flood(gate: &Gate, session: &Session, what: &str, mut send: impl FnMut(&mut F
         }
     }
     gate.send(&session.get("/session")).assert_status(200);
-    let grown = resident(gate).saturating_sub(before);
+    let grown = gate.resident().saturating_sub(before);
     assert!(grown < 48 * 1024 * 1024, "{what}: {grown} bytes more");
 }
 
@@ -130,7 +130,7 @@ fn a_head_without_end_ends_the_connection() {
 fn a_head_that_unpacks_to_much_is_refused_and_takes_no_memory() {
     let origin = Origin::start();
     let (gate, session) = gate(&origin);
-    let before = resident(&gate);
+    let before = gate.resident();
     // One cookie of 3 KiB in the table, then one byte for each further crumb (CVE-2026-49975).
     for _ in 0..20 {
         let mut frames = Frames::connect(gate.address());
@@ -145,7 +145,7 @@ fn a_head_that_unpacks_to_much_is_refused_and_takes_no_memory() {
         assert!(answer.is_some(), "closed without a word");
     }
     origin.assert_untouched();
-    let grown = resident(&gate).saturating_sub(before);
+    let grown = gate.resident().saturating_sub(before);
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes more");
     gate.send(&session.get("/orders")).assert_status(200);
 }

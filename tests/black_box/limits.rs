@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{
-    CLIENT, Call, Config, Frames, Gate, Origin, PATIENCE, Session, Setup, eventually, resident, scale,
-};
+use crate::harness::{CLIENT, Call, Config, Frames, Gate, Origin, PATIENCE, Session, Setup, eventually, scale};
 
 #[test]
 fn a_head_that_is_too_large_is_431() {
@@ -391,9 +389,9 @@ fn an_idle_connection_costs_little() {
     let more = 500 * scale() as usize;
     let mut held: Vec<_> = (0..more).map(|_| connected(&gate, &session)).collect();
     eventually("one more idle connection costs little", || {
-        let before = resident(&gate);
+        let before = gate.resident();
         held.extend((0..more).map(|_| connected(&gate, &session)));
-        resident(&gate).saturating_sub(before) / (more as u64) <= 16 * 1024
+        gate.resident().saturating_sub(before) / (more as u64) <= 16 * 1024
     });
     assert!(held.len() >= 1000);
 }

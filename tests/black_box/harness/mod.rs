@@ -27,9 +27,9 @@ pub use http2_origin::{Http2Call, Http2Origin};
 pub use origin::{Line, Origin, Seen, dead_address};
 pub use raw::{Call, Raw, Reply};
 pub use refusal::violations;
-pub use secure::{Authority, SecureLine, SecureOrigin};
+pub use secure::{Authority, Issued, SecureLine, SecureOrigin};
 pub use servers::Server;
-pub use tls::{Certificate, ClientAuthority, Issued};
+pub use tls::Certificate;
 pub use tokens::{CLIENT, OTHER_CLIENT, SECRET, claims, now, sign, sign_with, token, token_with};
 
 /// How long anything may take before a test gives up on it; far above what it takes on a busy machine.
@@ -52,13 +52,6 @@ pub fn quickest(mut act: impl FnMut()) -> Duration {
         begun.elapsed()
     });
     tries.min().expect("there are tries")
-}
-
-/// Resident memory of a gate, in bytes.
-pub fn resident(gate: &Gate) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).expect("the gate runs on Linux");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
-    line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number") * 1024
 }
 
 /// How much more than usual a long proof should do (`SESSIONGATE_TEST_SCALE`, set by `tests/run --full`).

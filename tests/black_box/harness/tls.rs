@@ -3,16 +3,11 @@
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
-};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use super::Raw;
+use super::{Issued, Raw};
 
 /// A self-signed certificate.
 pub struct Certificate {
@@ -64,8 +59,9 @@ impl Certificate {
         let config = config.expect("versions of TLS").with_root_certificates(roots);
         let mut config = match client {
             None => config.with_no_client_auth(),
-            Some(Issued { der, key }) => {
-                config.with_client_auth_cert(vec![der.clone()], key.clone_key()).expect("a certificate and its key")
+            Some(Issued { der, key_pem, .. }) => {
+                let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).expect("a key");
+                config.with_client_auth_cert(vec![der.clone()], key).expect("a certificate and its key")
             }
         };
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
@@ -105,63 +101,4 @@ fn shake(socket: TcpStream, name: &str, config: Arc<ClientConfig>) -> std::io::R
     }
     let socket = stream.sock.try_clone()?;
     Ok((stream, socket))
-}
-
-/// An authority that issues certificates of clients.
-pub struct ClientAuthority {
-    pub cert_pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl ClientAuthority {
-    /// A new one.
-    pub fn new() -> Self {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let cert_pem = params.self_signed(&key).expect("a certificate").pem();
-        Self { cert_pem, issuer: Issuer::new(params, key) }
-    }
-
-    /// A certificate with this serial number.
-    pub fn issue(&self, serial: u64) -> Issued {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec!["client.test".to_owned()]).expect("parameters");
-        params.serial_number = Some(SerialNumber::from(serial));
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        Issued { der: certificate.der().clone(), key: PrivateKeyDer::try_from(key.serialize_der()).expect("a key") }
-    }
-
-    /// The list that revokes these serial numbers, in PEM.
-    pub fn revoke(&self, serials: &[u64]) -> String {
-        let revoked = serials.iter().map(|serial| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: date_time_ymd(2024, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        });
-        let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2024, 1, 1),
-            next_update: date_time_ymd(2100, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: revoked.collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        list.signed_by(&self.issuer).expect("a list").pem().expect("PEM")
-    }
-}
-
-/// The certificate of a client.
-pub struct Issued {
-    der: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
-}
-
-impl Issued {
-    /// The certificate as RFC 9440 shows it.
-    pub fn base64(&self) -> String {
-        STANDARD.encode(&self.der)
-    }
 }
