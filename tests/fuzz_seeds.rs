@@ -1,8 +1,11 @@
-//! The seeds of the fuzz targets keep their promises; on any compiler and without libFuzzer. The target `admission` is
-//! not here: its seeds are no text, and `src/gate/tests.rs` asks the same with random heads.
+//! The seeds of the fuzz targets keep their promises; on any compiler and without libFuzzer. So the targets compile, too.
 
 use std::path::Path;
 
+use arbitrary::{Arbitrary, Unstructured};
+
+#[path = "fuzz/src/admission.rs"]
+mod admission;
 #[path = "fuzz/src/config.rs"]
 mod config;
 #[path = "fuzz/src/fields.rs"]
@@ -29,6 +32,16 @@ fn replay(target: &str, check: fn(&[u8])) {
         seeds += 1;
     }
     assert!(seeds > 2, "{} has seeds", folder.display());
+}
+
+#[test]
+fn admission() {
+    replay("admission", |bytes| {
+        // As libFuzzer makes calls of bytes.
+        if let Ok(call) = admission::Call::arbitrary_take_rest(Unstructured::new(bytes)) {
+            admission::check(&call);
+        }
+    });
 }
 
 #[test]

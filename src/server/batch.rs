@@ -1,4 +1,4 @@
-//! Writes of an HTTP/2 connection, gathered until nothing more is ready.
+//! The transport under an HTTP/2 connection: its writes are gathered until nothing more is ready, its reads are metered.
 //!
 //! `h2` flushes before every DATA frame that it does not copy, so the answers of many streams, ready at once, would leave
 //! one by one: a TLS record and a system call each. Here they wait in a buffer until the connection has been polled, and
@@ -12,6 +12,8 @@ use std::task::{Context, Poll, ready};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::flood::Meter;
+
 /// Bytes that are gathered: what fits into one TLS record (RFC 8446 section 5.1).
 const BATCH: usize = 16 * 1024;
 
@@ -23,14 +25,15 @@ pub(super) struct Batched<T>(Arc<Mutex<Inner<T>>>);
 #[derive(Debug)]
 struct Inner<T> {
     socket: T,
+    meter: Meter,
     waiting: Vec<u8>,
     /// How much of it has gone.
     gone: usize,
 }
 
 impl<T> Batched<T> {
-    pub(super) fn new(socket: T) -> Self {
-        Self(Arc::new(Mutex::new(Inner { socket, waiting: Vec::new(), gone: 0 })))
+    pub(super) fn new(socket: T, meter: Meter) -> Self {
+        Self(Arc::new(Mutex::new(Inner { socket, meter, waiting: Vec::new(), gone: 0 })))
     }
 }
 
@@ -85,7 +88,10 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Batched<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.lock().socket).poll_read(cx, buf)
+        let mut inner = self.0.lock();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut inner.socket).poll_read(cx, buf))?;
+        Poll::Ready(inner.meter.spend(buf.filled().len() - before))
     }
 }
 
@@ -125,11 +131,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::server::flood::Budget;
 
     #[tokio::test]
     async fn small_writes_wait_and_leave_in_order() {
         let (ours, mut theirs) = tokio::io::duplex(1024 * 1024);
-        let mut batched = Batched::new(ours);
+        let mut batched = Batched::new(ours, Meter::new(Budget::default()));
         for piece in ["one ", "two ", "three"] {
             batched.write_all(piece.as_bytes()).await.unwrap();
             batched.flush().await.unwrap();
@@ -145,7 +152,7 @@ mod tests {
     async fn no_byte_is_lost_whatever_the_sizes() {
         // A peer that takes little at a time.
         let (ours, mut theirs) = tokio::io::duplex(1000);
-        let mut batched = Batched::new(ours);
+        let mut batched = Batched::new(ours, Meter::new(Budget::default()));
         let pieces: Vec<Vec<u8>> =
             [1, 5000, 16_384, 16_385, 40_000, 3, 16_000, 500].iter().map(|size| vec![*size as u8; *size]).collect();
         let expected = pieces.concat();

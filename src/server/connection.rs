@@ -6,7 +6,6 @@
 
 use std::future::{Future, pending};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::entrance::Steps;
 use super::listener::{Accepted, Handshake, Refused};
 use super::peer::{Peer, Protocol, TlsPeer};
-use super::proxy_protocol::{Carried, Fault, ProxyProtocol};
+use super::proxy_protocol::{Fault, ProxyProtocol};
 use super::socket::{First, Prefixed, Socket, Transport};
 use super::tls::Tls;
 use super::{Context, Front, h1, h2};
@@ -36,12 +35,11 @@ const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// task keeps while its connection sleeps should be little more than what the last step needs.
 pub(super) fn serve<F: Front>(
     accepted: Accepted,
-    local: SocketAddr,
     steps: Arc<Steps>,
     context: Arc<Context<F>>,
 ) -> impl Future<Output = ()> + Send {
     let Accepted { stream, address, counted } = accepted;
-    let peer = Peer { address, local, protocol: Protocol::Http1, tls: None };
+    let peer = Peer { address, protocol: Protocol::Http1, tls: None };
     let begin = Box::pin(begin(Socket::new(stream), steps, peer, Arc::clone(&context)));
     async move {
         match begin.await {
@@ -95,7 +93,7 @@ async fn introduce<F: Front>(
 ) -> Option<()> {
     let patience = context.limits.head_timeout;
     match proxy.read(socket, begun.peer.address, &context.timer, patience).await {
-        Ok(Some(Carried { source, destination })) => (begun.peer.address, begun.peer.local) = (source, destination),
+        Ok(Some(source)) => begun.peer.address = source,
         Ok(None) => {}
         Err(fault) => {
             let reason = match fault {
@@ -214,9 +212,7 @@ mod tests {
 
     #[test]
     fn the_task_of_a_connection_is_small() {
-        let serve = size(|(accepted, context)| {
-            serve::<Echo>(accepted, SocketAddr::from(([127, 0, 0, 1], 0)), Arc::default(), context)
-        });
+        let serve = size(|(accepted, context)| serve::<Echo>(accepted, Arc::default(), context));
         assert!(serve <= 1024, "{serve} bytes");
     }
 }

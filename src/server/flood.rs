@@ -4,14 +4,11 @@
 //! Every byte that arrives is taken from a budget. A call, a piece of its body and a piece of its answer fill it again; so
 //! does time, for the few frames that keep a long stream alive.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 /// Bytes without a call. More than fits into the receive window of a connection, whose content waits for its reader.
@@ -36,20 +33,23 @@ impl Budget {
     }
 }
 
-/// A transport that takes what it receives from a budget, and fails when that is used up.
+/// Takes what a connection receives from its budget.
 #[derive(Debug)]
-pub(super) struct Metered<T> {
-    inner: T,
+pub(super) struct Meter {
     budget: Budget,
     filled: Instant,
 }
 
-impl<T> Metered<T> {
-    pub(super) fn new(inner: T, budget: Budget) -> Self {
-        Self { inner, budget, filled: Instant::now() }
+impl Meter {
+    pub(super) fn new(budget: Budget) -> Self {
+        Self { budget, filled: Instant::now() }
     }
 
-    fn spend(&mut self, bytes: usize) -> io::Result<()> {
+    /// So many bytes were received.
+    ///
+    /// # Errors
+    /// The budget is used up.
+    pub(super) fn spend(&mut self, bytes: usize) -> io::Result<()> {
         let before = self.budget.0.fetch_add(bytes as u64, Ordering::Relaxed);
         if before + bytes as u64 <= BUDGET {
             return Ok(());
@@ -64,43 +64,6 @@ impl<T> Metered<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        match read {
-            Poll::Ready(Ok(())) => Poll::Ready(self.spend(buf.filled().len() - before)),
-            other => other,
-        }
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,16 +71,16 @@ mod tests {
     #[test]
     fn calls_and_time_fill_the_budget() {
         let budget = Budget::default();
-        let mut metered = Metered::new((), budget.clone());
+        let mut meter = Meter::new(budget.clone());
         let whole = usize::try_from(BUDGET).expect("a size");
-        metered.spend(whole).expect("within the budget");
+        meter.spend(whole).expect("within the budget");
         budget.fill();
-        metered.spend(whole).expect("a call came between");
-        metered.filled = Instant::now().checked_sub(REFILL).expect("a machine that runs for a minute");
-        metered.spend(1).expect("a minute went by");
+        meter.spend(whole).expect("a call came between");
+        meter.filled = Instant::now().checked_sub(REFILL).expect("a machine that runs for a minute");
+        meter.spend(1).expect("a minute went by");
         assert!(!budget.is_spent());
-        metered.spend(whole).expect("within the budget");
-        metered.spend(1).expect_err("a flood");
+        meter.spend(whole).expect("within the budget");
+        meter.spend(1).expect_err("a flood");
         assert!(budget.is_spent());
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::Batched;
 use super::body::RequestBody;
-use super::flood::{Budget, Metered};
+use super::flood::{Budget, Meter};
 use super::listener::Refused;
 use super::socket::Transport;
 use super::stall::{self, Progress, Told};
@@ -83,7 +83,7 @@ pub(super) async fn serve<F: Front, T: Transport>(
     let tunnels = CancellationToken::new();
     let _over = tunnels.clone().drop_guard();
     let service = service_fn(|request| call::<F>(request, &connection, &streams, &tunnels));
-    let socket = Batched::new(Metered::new(socket, streams.budget.clone()));
+    let socket = Batched::new(socket, Meter::new(streams.budget.clone()));
     let mut http = pin!(builder(worker.as_ref()).serve_connection(TokioIo::new(socket.clone()), service));
     let mut begun = pin!(worker.drain.begun());
     let mut deadline = worker.timer.deadline();

@@ -77,8 +77,8 @@ pub trait Front: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// Goes on after an answer of `101` over HTTP/1, or of success to a CONNECT over HTTP/2: from now on the connection or
-    /// the stream is what the front and the client make of it. `body` is of that answer; `early` is what the client sent behind its request. The future is dropped when the
-    /// drain ends.
+    /// the stream is what the front and the client make of it. `body` is of that answer; `early` is what the client sent
+    /// behind its request. The future is dropped when the drain ends.
     ///
     /// The outcome says whether the client may take what it got for the whole; otherwise it is reset.
     fn tunnel(body: Self::Body, client: &mut dyn Transport, early: Vec<u8>) -> impl Future<Output = bool> + Send {

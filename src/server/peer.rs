@@ -17,8 +17,6 @@ pub enum Protocol {
 pub struct Peer {
     /// Address of the client, or of the last proxy before us that speaks HTTP.
     pub address: SocketAddr,
-    /// The address that it connected to.
-    pub local: SocketAddr,
     /// Which HTTP it speaks.
     pub protocol: Protocol,
     /// The TLS session, if the connection has one.

@@ -46,20 +46,11 @@ pub enum Fault {
     Gone,
 }
 
-/// Source and destination of the connection that the load balancer accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Carried {
-    /// Address of the client.
-    pub source: SocketAddr,
-    /// The address that the client connected to.
-    pub destination: SocketAddr,
-}
-
 /// What the first bytes of a connection are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
-    /// The header; nothing if it says nothing about a client, which leaves the peer itself.
-    Whole(Option<Carried>),
+    /// The header, with the address of the client; none if it says nothing about one, which leaves the peer itself.
+    Whole(Option<SocketAddr>),
     /// The begin of one. So many bytes are missing at least.
     Missing(usize),
 }
@@ -103,7 +94,7 @@ fn missing_of_block(bytes: &[u8]) -> Option<usize> {
     if whole > MOST { None } else { whole.checked_sub(bytes.len()) }
 }
 
-fn whole(bytes: &[u8]) -> Result<Option<Carried>, Fault> {
+fn whole(bytes: &[u8]) -> Result<Option<SocketAddr>, Fault> {
     // Whatever else such a header says is to be ignored.
     if bytes.starts_with(V2) && bytes.get(V2.len()) == Some(&LOCAL) {
         return Ok(None);
@@ -114,9 +105,7 @@ fn whole(bytes: &[u8]) -> Result<Option<Carried>, Fault> {
     match header.proxied_address() {
         _ if length != bytes.len() => Err(Fault::Header),
         None => Ok(None),
-        Some(address) if address.protocol == Protocol::Stream => {
-            Ok(Some(Carried { source: address.source, destination: address.destination }))
-        }
+        Some(address) if address.protocol == Protocol::Stream => Ok(Some(address.source)),
         Some(_) => Err(Fault::Header),
     }
 }
@@ -137,7 +126,7 @@ impl ProxyProtocol {
         peer: SocketAddr,
         timer: &Timer,
         patience: Duration,
-    ) -> Result<Option<Carried>, Fault> {
+    ) -> Result<Option<SocketAddr>, Fault> {
         let ip = peer.ip().to_canonical();
         if !self.senders.iter().any(|network| network.contains(&ip)) {
             return Err(Fault::Sender);
@@ -146,12 +135,12 @@ impl ProxyProtocol {
     }
 }
 
-async fn take(socket: &mut (impl AsyncRead + Unpin), versions: ProxyVersions) -> Result<Option<Carried>, Fault> {
+async fn take(socket: &mut (impl AsyncRead + Unpin), versions: ProxyVersions) -> Result<Option<SocketAddr>, Fault> {
     let mut bytes = [0; MOST];
     let mut length = 0;
     loop {
         let missing = match parse(bytes.get(..length).unwrap_or_default(), versions)? {
-            Header::Whole(carried) => return Ok(carried),
+            Header::Whole(client) => return Ok(client),
             Header::Missing(missing) => missing,
         };
         let room = bytes.get_mut(length..length + missing).ok_or(Fault::Header)?;
@@ -176,22 +165,21 @@ mod tests {
         [V2, &[command, family], &length, body].concat()
     }
 
-    fn carried(source: &str, destination: &str) -> Header {
-        let address = |text: &str| text.parse().expect("an address");
-        Header::Whole(Some(Carried { source: address(source), destination: address(destination) }))
+    fn client(address: &str) -> Header {
+        Header::Whole(Some(address.parse().expect("an address")))
     }
 
     #[test]
     fn both_versions_say_whose_connection_it_is() {
         let line = parse(b"PROXY TCP4 192.0.2.7 198.51.100.1 5000 443\r\n", ANY);
-        assert_eq!(line, Ok(carried("192.0.2.7:5000", "198.51.100.1:443")));
+        assert_eq!(line, Ok(client("192.0.2.7:5000")));
         let line = parse(b"PROXY TCP6 2001:db8::7 2001:db8::1 5000 443\r\n", ANY);
-        assert_eq!(line, Ok(carried("[2001:db8::7]:5000", "[2001:db8::1]:443")));
+        assert_eq!(line, Ok(client("[2001:db8::7]:5000")));
         let body = [192, 0, 2, 7, 198, 51, 100, 1, 0x13, 0x88, 0x01, 0xbb];
-        assert_eq!(parse(&block(0x21, 0x11, &body), ANY), Ok(carried("192.0.2.7:5000", "198.51.100.1:443")));
+        assert_eq!(parse(&block(0x21, 0x11, &body), ANY), Ok(client("192.0.2.7:5000")));
         // What follows the addresses is of no interest.
         let more = [&body[..], &[4, 0, 1, 0]].concat();
-        assert_eq!(parse(&block(0x21, 0x11, &more), ANY), Ok(carried("192.0.2.7:5000", "198.51.100.1:443")));
+        assert_eq!(parse(&block(0x21, 0x11, &more), ANY), Ok(client("192.0.2.7:5000")));
     }
 
     #[test]
@@ -249,11 +237,11 @@ mod tests {
             let whole = loop {
                 match parse(&stream[..taken], ANY).expect("a header") {
                     Header::Missing(missing) => taken += missing,
-                    Header::Whole(carried) => break carried,
+                    Header::Whole(client) => break client,
                 }
             };
             prop_assert_eq!(taken, length);
-            prop_assert_eq!(whole, Some(Carried { source, destination }));
+            prop_assert_eq!(whole, Some(source));
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! One worker: a thread with its own runtime, listeners, timer and front. No call hops threads.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -75,7 +75,6 @@ pub async fn serve<F: Front>(
     let context = Arc::new(context);
     for WorkerListener { socket, entrance } in listeners {
         let accepting = Accepting {
-            local: socket.local_addr()?,
             socket: tokio::net::TcpListener::from_std(socket)?,
             entrance,
             limits: Arc::clone(&limits),
@@ -98,7 +97,6 @@ pub async fn serve<F: Front>(
 /// The loop of one listener.
 struct Accepting {
     socket: tokio::net::TcpListener,
-    local: SocketAddr,
     entrance: Arc<Entrance>,
     limits: Arc<ArcSwap<Limits>>,
     connections: TaskTracker,
@@ -130,10 +128,8 @@ impl Accepting {
         if context.limits != current {
             *context = Arc::new(context.under(current));
         }
-        // The one that matters if we listen on all addresses.
-        let local = accepted.stream.local_addr().unwrap_or(self.local);
         let steps = self.entrance.current();
-        self.connections.spawn(connection::serve(accepted, local, steps, Arc::clone(context)));
+        self.connections.spawn(connection::serve(accepted, steps, Arc::clone(context)));
     }
 }
 

@@ -12,7 +12,7 @@ use super::balance::Balancer;
 use super::breaker::{ConnectionPermit, RequestPermit, Running, Shed};
 use super::budget::Budget;
 use super::error::Fault;
-use super::exchange::{Exchange, Failed};
+use super::exchange::{Exchange, Failed, Left};
 use super::pool::{Checkout, EndpointPool, Lease, Link, Need, Queue};
 use super::state::{EndpointState, PoolState};
 use super::upload::{Progress, Upload};
@@ -150,8 +150,9 @@ impl WorkerPool {
 
     /// Sends a request and waits for the head of the answer, at most for `timeout` after the last progress of its body.
     ///
-    /// It is sent again, once and as far as the budget goes, if nothing of it was sent, or if `repeat` allows it and a
-    /// connection ended without a byte of an answer (RFC 9112 section 9.3.1).
+    /// It is sent again, once, if nothing of it was sent, or if a connection that had been used before ended without a
+    /// byte of an answer to a safe request without a body (RFC 9112 section 9.3.1). As far as the budget goes, it is also
+    /// sent again if the upstream says that it did not process it, or if `repeat` allows more.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -169,17 +170,26 @@ impl WorkerPool {
         let need = if request.upgrade().is_some() { Need::Switch } else { Need::Call };
         let Chosen { place, endpoint, checkout } = self.checkout(request, need, &permit, None, &mut tried).await?;
         let reused = checkout.reused;
-        let (upload, error) = match self.attempt(&endpoint, checkout, request, upload, progress, timeout).await {
-            Ok(reply) => return Ok(reply),
-            Err(Failed { unsent: Some(upload), error, .. }) => (upload, error),
-            Err(Failed { silent: true, intact: Some(upload), error, .. }) => match repeat {
-                Repeat::Idempotent => (upload, error),
-                Repeat::Safe if reused => (upload, error),
-                Repeat::Safe | Repeat::IfUnsent => return Err(error),
-            },
-            Err(Failed { error, .. }) => return Err(error),
+        let Failed { error, left, silent } =
+            match self.attempt(&endpoint, checkout, request, upload, progress, timeout).await {
+                Ok(reply) => return Ok(reply),
+                Err(failed) => failed,
+            };
+        // Some repeats are due in any case. Of the others there may be too many.
+        let (upload, due) = match left {
+            Left::Unsent(upload) => (upload, true),
+            Left::Refused(upload) => (upload, false),
+            Left::Intact(upload) if silent => {
+                let due = reused && upload.is_empty() && request.method().is_safe();
+                match repeat {
+                    Repeat::Safe if !due => return Err(error),
+                    Repeat::IfUnsent => return Err(error),
+                    Repeat::Safe | Repeat::Idempotent => (upload, due),
+                }
+            }
+            Left::Intact(_) | Left::Nothing => return Err(error),
         };
-        if !self.budget.take(&self.config().budget, self.sent(), &self.state.reserve, Instant::now()) {
+        if !due && !self.budget.take(&self.config().budget, self.sent(), &self.state.reserve, Instant::now()) {
             self.state.budget_exhausted();
             return Err(error);
         }

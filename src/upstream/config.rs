@@ -225,3 +225,13 @@ impl PoolConfig {
         self.weights.get(place).copied().unwrap_or(1)
     }
 }
+
+#[cfg(test)]
+impl PoolConfig {
+    /// A pool of so many endpoints, where nobody listens.
+    pub(super) fn of(count: u16) -> Self {
+        let authority = HeaderValue::from_static("origin");
+        let endpoint = |port| Endpoint { host: "127.0.0.1".into(), port, authority: authority.clone(), tls: false };
+        Self::new("shop", (1..=count).map(endpoint).collect())
+    }
+}

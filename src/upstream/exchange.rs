@@ -33,13 +33,23 @@ pub(super) trait Exchange {
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) error: UpstreamError,
-    /// The body, if the request was certainly not processed: not a byte of it was sent, or the upstream says so.
-    pub(super) unsent: Option<Upload>,
-    /// The body, if nothing of it was taken from the client, whatever became of the head.
-    pub(super) intact: Option<Upload>,
+    pub(super) left: Left,
     /// Whether the connection ended without a byte of a response: what a resting connection looks like that the upstream
     /// closed just then.
     pub(super) silent: bool,
+}
+
+/// What a failed exchange leaves of its request.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// Nothing that could be sent again.
+    Nothing,
+    /// The whole of it: not a byte was sent.
+    Unsent(Upload),
+    /// The whole of it: the upstream says that it did not process it.
+    Refused(Upload),
+    /// The body, nothing of which was taken from the client. What became of the head is not known.
+    Intact(Upload),
 }
 
 /// The body of a reply. Dropped before its end it cancels the call at the upstream.

@@ -133,25 +133,9 @@ impl Drop for Task {
 mod tests {
     use std::time::Duration;
 
-    use http::HeaderValue;
-
     use super::*;
+    use crate::upstream::Standing;
     use crate::upstream::error::Fault;
-    use crate::upstream::{Endpoint, Standing};
-
-    fn config(count: u16) -> PoolConfig {
-        let endpoint = |port| Endpoint {
-            host: "127.0.0.1".into(),
-            port,
-            authority: HeaderValue::from_static("origin"),
-            tls: false,
-        };
-        PoolConfig::new("shop", (1..=count).map(endpoint).collect())
-    }
-
-    fn standing(pool: &PoolState) -> Vec<Standing> {
-        pool.endpoints().iter().map(|endpoint| pool.report(endpoint).standing).collect()
-    }
 
     #[test]
     fn what_runs_counts_after_a_reload() {
@@ -159,7 +143,7 @@ mod tests {
         let resolve = |generation, config: &PoolConfig| {
             upstreams.resolve(generation, std::slice::from_ref(config), &ResolverConfig::default())[0].clone()
         };
-        let mut config = config(1);
+        let mut config = PoolConfig::of(1);
         config.breaker.max_requests = std::num::NonZeroU32::new(1);
         let before = resolve(1, &config);
         let running = before.breaker.call().unwrap();
@@ -177,17 +161,17 @@ mod tests {
         let resolve = |generation, config: &PoolConfig| {
             upstreams.resolve(generation, std::slice::from_ref(config), &ResolverConfig::default())[0].clone()
         };
-        let before = resolve(1, &config(2));
+        let before = resolve(1, &PoolConfig::of(2));
         for _ in 0..5 {
             before.failed(&before.endpoints()[0], Fault::Closed);
         }
-        assert!(Arc::ptr_eq(&before, &resolve(2, &config(2))), "nothing changed");
-        let changed = PoolConfig { connect_timeout: Duration::from_secs(1), ..config(3) };
+        assert!(Arc::ptr_eq(&before, &resolve(2, &PoolConfig::of(2))), "nothing changed");
+        let changed = PoolConfig { connect_timeout: Duration::from_secs(1), ..PoolConfig::of(3) };
         let after = resolve(3, &changed);
-        assert_eq!(standing(&after), [Standing::Ejected, Standing::Healthy, Standing::Healthy]);
-        let off = PoolConfig { ejection: None, ..config(3) };
-        assert_eq!(standing(&resolve(4, &off)), [Standing::Healthy; 3], "nothing would bring it back");
-        resolve(2, &config(1));
+        assert_eq!(after.standings(), [Standing::Ejected, Standing::Healthy, Standing::Healthy]);
+        let off = PoolConfig { ejection: None, ..PoolConfig::of(3) };
+        assert_eq!(resolve(4, &off).standings(), [Standing::Healthy; 3], "nothing would bring it back");
+        resolve(2, &PoolConfig::of(1));
         assert_eq!(upstreams.all()[0].config(), &off, "who comes late changes nothing");
     }
 }

@@ -222,21 +222,17 @@ impl PoolState {
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderValue;
+impl PoolState {
+    /// How the endpoints stand, in the order of the configuration.
+    pub(super) fn standings(&self) -> Vec<super::Standing> {
+        self.endpoints.iter().map(|endpoint| self.report(endpoint).standing).collect()
+    }
+}
 
+#[cfg(test)]
+mod tests {
     use super::*;
     use crate::upstream::Standing;
-
-    fn config(count: u16) -> PoolConfig {
-        let endpoint = |port| Endpoint {
-            host: "127.0.0.1".into(),
-            port,
-            authority: HeaderValue::from_static("origin"),
-            tls: false,
-        };
-        PoolConfig::new("shop", (1..=count).map(endpoint).collect())
-    }
 
     fn break_down(pool: &PoolState, place: usize) {
         for _ in 0..5 {
@@ -244,19 +240,15 @@ mod tests {
         }
     }
 
-    fn standing(pool: &PoolState) -> Vec<Standing> {
-        pool.endpoints().iter().map(|endpoint| pool.report(endpoint).standing).collect()
-    }
-
     #[test]
     fn only_a_share_is_ejected_but_one_always() {
         for (count, percent, out) in [(1, 10, 1), (2, 50, 1), (4, 50, 2), (4, 10, 1), (3, 100, 3)] {
-            let base = config(count);
+            let base = PoolConfig::of(count);
             let ejection =
                 base.ejection.map(|rules| super::super::config::EjectionConfig { max_percent: percent, ..rules });
             let pool = PoolState::new(PoolConfig { ejection, ..base });
             (0..usize::from(count)).for_each(|place| break_down(&pool, place));
-            let ejected = standing(&pool).into_iter().filter(|found| *found == Standing::Ejected).count();
+            let ejected = pool.standings().into_iter().filter(|found| *found == Standing::Ejected).count();
             assert_eq!(ejected, out, "{percent} % of {count}");
         }
     }

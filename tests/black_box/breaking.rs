@@ -118,11 +118,11 @@ fn who_finds_no_connection_in_time_is_told_to_come_back() {
     assert_eq!(origin.calls(), 1);
 }
 
-/// An upstream that answers the first call of each connection and then drops the next, once it is told to.
+/// An upstream that drops the next call that it is told to.
 fn stale(dropping: &Arc<AtomicBool>) -> Origin {
     let dropping = Arc::clone(dropping);
     Origin::answering(move |_, line| {
-        if dropping.load(Ordering::SeqCst) {
+        if dropping.swap(false, Ordering::SeqCst) {
             line.close();
         } else {
             line.reply(200, &[], b"ok");
@@ -130,17 +130,37 @@ fn stale(dropping: &Arc<AtomicBool>) -> Origin {
     })
 }
 
+/// Without a budget, in front of `origin`, where idempotent calls may be repeated.
+fn without_budget(origin: &Origin) -> Gate {
+    let config = config(origin, "retry_budget = { percent = 0, min_per_second = 0 }");
+    let route = "name = \"all\"\npath = \"/{*rest}\"\nupstream = \"shop\"\nretry = \"idempotent\"";
+    Gate::configured(&config.route(route))
+}
+
 #[test]
 fn retries_end_with_their_budget() {
     let dropping = Arc::default();
     let origin = stale(&dropping);
-    let gate = Gate::configured(&config(&origin, "retry_budget = { percent = 0, min_per_second = 0 }"));
+    let gate = without_budget(&origin);
     let session = gate.open();
     gate.send(&session.get("/orders")).assert_status(200);
     dropping.store(true, Ordering::SeqCst);
-    gate.send(&session.get("/orders")).assert_refused("upstream-failed");
+    gate.send(&session.post("/orders", "").to("PUT", "/orders")).assert_refused("upstream-failed");
     assert_eq!(origin.calls(), 2, "it would have been sent again");
     assert_counted(&gate, "sessiongate_upstream_retry_budget_exhausted_total{upstream=\"shop\"} 1");
+}
+
+#[test]
+fn a_get_that_met_a_stale_connection_is_repeated_whatever_the_budget() {
+    let dropping = Arc::default();
+    let origin = stale(&dropping);
+    let gate = without_budget(&origin);
+    let session = gate.open();
+    gate.send(&session.get("/orders")).assert_status(200);
+    dropping.store(true, Ordering::SeqCst);
+    gate.send(&session.get("/orders")).assert_status(200);
+    assert_eq!(origin.calls(), 3);
+    assert_counted(&gate, "sessiongate_upstream_retries_total{upstream=\"shop\"} 1");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::harness::frames::{CONTINUATION, DATA, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE};
-use crate::harness::{CLIENT, Config, Frames, Gate, Origin, PATIENCE, Session};
+use crate::harness::{Config, Frames, Gate, Origin, PATIENCE, Session};
 
 /// More than the gate takes without a call, in bytes.
 const ENOUGH: usize = 24 * 1024 * 1024;
@@ -13,18 +13,6 @@ fn gate(origin: &Origin) -> (Gate, Session) {
     let gate = Gate::configured(&config);
     let session = gate.open();
     (gate, session)
-}
-
-fn fields<'a>(session: &'a Session, bearer: &'a str, method: &'a str) -> Vec<(&'a str, &'a str)> {
-    vec![
-        (":method", method),
-        (":scheme", "http"),
-        (":authority", "shop.test"),
-        (":path", "/orders"),
-        ("authorization", bearer),
-        ("client-id", CLIENT),
-        ("session-id", &session.id),
-    ]
 }
 
 /// Sends until the gate has enough, which must come before our end.
@@ -76,8 +64,8 @@ fn frames_within_a_call_that_does_not_move_end_the_connection() {
     let origin = Origin::answering(|_, line| line.hang());
     let (gate, session) = gate(&origin);
     let bearer = format!("Bearer {}", session.token);
-    let upload = fields(&session, &bearer, "POST");
-    let download = fields(&session, &bearer, "GET");
+    let upload = session.http2(&bearer, "POST");
+    let download = session.http2(&bearer, "GET");
     flood(&gate, &session, "empty DATA", |frames, number| {
         if number == 0 {
             frames.headers(1, &upload, false);
@@ -97,7 +85,7 @@ fn resets_of_either_side_end_the_connection() {
     let origin = Origin::answering(|_, line| line.hang());
     let (gate, session) = gate(&origin);
     let bearer = format!("Bearer {}", session.token);
-    let head = fields(&session, &bearer, "GET");
+    let head = session.http2(&bearer, "GET");
     flood(&gate, &session, "rapid reset", |frames, number| {
         frames.headers(number * 2 + 1, &head, true);
         frames.try_send(RST_STREAM, 0, number * 2 + 1, &8u32.to_be_bytes()).map(|()| 300)

@@ -8,19 +8,6 @@ use crate::harness::{
     CLIENT, Call, Certificate, Config, Frames, Gate, Http2, Origin, PATIENCE, Raw, Session, Setup, eventually, token,
 };
 
-/// The fields of a good call as HTTP/2 has them.
-fn fields<'a>(session: &'a Session, bearer: &'a str, method: &'a str) -> Vec<(&'a str, &'a str)> {
-    vec![
-        (":method", method),
-        (":scheme", "http"),
-        (":authority", "shop.test"),
-        (":path", "/orders"),
-        ("authorization", bearer),
-        ("client-id", CLIENT),
-        ("session-id", &session.id),
-    ]
-}
-
 #[test]
 fn http2_by_prior_knowledge_serves_beside_http1() {
     let origin = Origin::start();
@@ -132,11 +119,11 @@ fn an_upload_that_ends_with_an_empty_frame_is_whole_and_ended_once() {
     let session = gate.open();
     let bearer = format!("Bearer {}", session.token);
     let mut frames = Frames::connect(gate.address());
-    frames.headers(1, &fields(&session, &bearer, "POST"), false);
+    frames.headers(1, &session.http2(&bearer, "POST"), false);
     frames.data(1, b"hello", false);
     frames.data(1, b"", true);
     assert!(frames.find(|frame| frame.ends(1)).is_some());
-    frames.headers(3, &fields(&session, &bearer, "GET"), true);
+    frames.headers(3, &session.http2(&bearer, "GET"), true);
     assert!(frames.find(|frame| frame.ends(3)).is_some());
 
     let seen = origin.seen();
@@ -152,7 +139,7 @@ fn a_length_that_the_data_contradicts_never_looks_whole_upstream() {
         let session = gate.open();
         let bearer = format!("Bearer {}", session.token);
         let mut frames = Frames::connect(gate.address());
-        let mut head = fields(&session, &bearer, "POST");
+        let mut head = session.http2(&bearer, "POST");
         head.push(("content-length", length));
         frames.headers(1, &head, false);
         frames.data(1, data, true);
@@ -168,7 +155,7 @@ fn malformed_http2_requests_reach_nobody() {
     let gate = Gate::file_less(&origin.url());
     let session = gate.open();
     let bearer = format!("Bearer {}", session.token);
-    let good = fields(&session, &bearer, "GET");
+    let good = session.http2(&bearer, "GET");
     let with = |extra: (&'static str, &'static str)| good.iter().copied().chain([extra]).collect::<Vec<_>>();
     let without = |name: &str| good.iter().copied().filter(|(known, _)| *known != name).collect::<Vec<_>>();
 
@@ -201,7 +188,7 @@ fn a_flood_of_resets_ends_the_connection_and_nothing_else() {
     let gate = Gate::file_less(&origin.url());
     let session = gate.open();
     let bearer = format!("Bearer {}", session.token);
-    let head = fields(&session, &bearer, "GET");
+    let head = session.http2(&bearer, "GET");
     let mut frames = Frames::connect(gate.address());
     let begun = Instant::now();
     for stream in (1..20_000_u32).step_by(2) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{CLIENT, Call, Config, Frames, Gate, Origin, PATIENCE, Session, Setup, eventually, scale};
+use crate::harness::{Call, Config, Frames, Gate, Origin, PATIENCE, Session, Setup, eventually, scale};
 
 #[test]
 fn a_head_that_is_too_large_is_431() {
@@ -334,15 +334,7 @@ fn a_connection_carries_so_many_calls_and_says_that_it_ends() {
     raw.assert_closed();
 
     let bearer = format!("Bearer {}", session.token);
-    let head = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":authority", "shop.test"),
-        (":path", "/orders"),
-        ("authorization", &bearer),
-        ("client-id", CLIENT),
-        ("session-id", &session.id),
-    ];
+    let head = session.http2(&bearer, "GET");
     let mut frames = Frames::connect(gate.address());
     for stream in [1, 3, 5] {
         frames.headers(stream, &head, true);

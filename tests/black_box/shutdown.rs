@@ -124,15 +124,7 @@ fn a_drain_over_http2_says_goaway_twice_and_lets_streams_finish() {
     let bearer = format!("Bearer {}", session.token);
     let mut busy = Frames::connect(gate.address());
     let mut idle = Frames::connect(gate.address());
-    let head = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":authority", "shop.test"),
-        (":path", "/orders"),
-        ("authorization", &bearer),
-        ("client-id", CLIENT),
-        ("session-id", &session.id),
-    ];
+    let head = session.http2(&bearer, "GET");
     busy.headers(1, &head, true);
     origin.await_calls(1);
 

@@ -483,17 +483,7 @@ fn an_http2_upload_that_ends_with_an_empty_frame_is_ended_once() {
     let session = gate.open();
     let bearer = format!("Bearer {}", session.token);
     let mut frames = Frames::connect(gate.address());
-    let head = |method: &'static str| {
-        [
-            (":method", method),
-            (":scheme", "http"),
-            (":authority", "shop.test"),
-            (":path", "/orders"),
-            ("authorization", bearer.as_str()),
-            ("client-id", CLIENT),
-            ("session-id", session.id.as_str()),
-        ]
-    };
+    let head = |method| session.http2(&bearer, method);
     frames.headers(1, &head("POST"), false);
     frames.data(1, b"hello", false);
     frames.data(1, b"", true);

@@ -10,7 +10,7 @@ use super::head::{HeadReader, Read, ResponseHead};
 use super::reply;
 use super::sending::{SendFault, Sending};
 use super::wire::Wire;
-use crate::upstream::exchange::{self, Failed};
+use crate::upstream::exchange::{self, Failed, Left};
 use crate::upstream::pool::Lease;
 use crate::upstream::upload::Upload;
 use crate::upstream::{Outbound, Reply, ReplyBody, UpstreamError};
@@ -129,11 +129,11 @@ impl exchange::Exchange for Exchange {
         let ended = matches!(error, UpstreamError::Closed | UpstreamError::Reset(_));
         let Busy { mut wire, sending, .. } = self.busy;
         let silent = ended && wire.input.is_empty() && !self.reader.is_begun();
-        let (unsent, intact) = match ended {
-            true if wire.output.is_untouched() => (sending.take_back(&mut wire.output), None),
-            true => (None, sending.intact()),
-            false => (None, None),
+        let left = match ended {
+            true if wire.output.is_untouched() => sending.take_back(&mut wire.output).map(Left::Unsent),
+            true => sending.intact().map(Left::Intact),
+            false => None,
         };
-        Failed { error, unsent, intact, silent }
+        Failed { error, left: left.unwrap_or(Left::Nothing), silent }
     }
 }

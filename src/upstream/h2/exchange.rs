@@ -12,7 +12,7 @@ use super::link::Slot;
 use super::reply;
 use super::sending::Sending;
 use super::{failure, is_unprocessed, request};
-use crate::upstream::exchange::{self, Failed};
+use crate::upstream::exchange::{self, Failed, Left};
 use crate::upstream::upload::Upload;
 use crate::upstream::{Endpoint, Outbound, Reply, ReplyBody, UpstreamError};
 
@@ -52,7 +52,7 @@ impl Exchange {
     ) -> Result<Self, Failed> {
         let head = match request::head(request, endpoint, &upload) {
             Ok(head) => head,
-            Err(error) => return Err(Failed { error, unsent: None, intact: None, silent: false }),
+            Err(error) => return Err(Failed { error, left: Left::Nothing, silent: false }),
         };
         match slot.requests.send_request(head, upload.is_empty()) {
             Ok((response, stream)) => Ok(Self {
@@ -65,8 +65,8 @@ impl Exchange {
             }),
             Err(error) => {
                 // The connection ended while it was looked at; what it cannot carry at all is not tried again.
-                let unsent = (error.is_io() || error.is_go_away()).then_some(upload);
-                Err(Failed { error: failure(error), unsent, intact: None, silent: false })
+                let left = if error.is_io() || error.is_go_away() { Left::Unsent(upload) } else { Left::Nothing };
+                Err(Failed { error: failure(error), left, silent: false })
             }
         }
     }
@@ -124,9 +124,11 @@ impl exchange::Exchange for Exchange {
         }
         let ended = matches!(error, UpstreamError::Closed | UpstreamError::Reset(_));
         let silent = ended && self.interim == 0;
-        let unprocessed = self.unprocessed;
-        let left = self.sending.take_back();
-        let (unsent, left) = if unprocessed { (left, None) } else { (None, left) };
-        Failed { error, unsent, intact: left.filter(Upload::is_empty), silent }
+        let left = match self.sending.take_back() {
+            Some(upload) if self.unprocessed => Left::Refused(upload),
+            Some(upload) if upload.is_empty() => Left::Intact(upload),
+            Some(_) | None => Left::Nothing,
+        };
+        Failed { error, left, silent }
     }
 }

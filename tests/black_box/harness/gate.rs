@@ -480,6 +480,19 @@ impl Session {
             .to(method, target)
     }
 
+    /// The fields of a good call as HTTP/2 has them. `bearer` is its `authorization`.
+    pub fn http2<'a>(&'a self, bearer: &'a str, method: &'a str) -> Vec<(&'a str, &'a str)> {
+        vec![
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", "shop.test"),
+            (":path", "/orders"),
+            ("authorization", bearer),
+            ("client-id", &self.client),
+            ("session-id", &self.id),
+        ]
+    }
+
     /// A GET.
     pub fn get(&self, target: &str) -> Call {
         self.call("GET", target)

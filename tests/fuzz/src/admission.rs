@@ -263,10 +263,17 @@ fn is_clean(world: &World, head: &Head<'_>, passage: &Passage<'_>, host: HostFie
         head,
         passage,
         names: &world.live.names,
-        edge: &Edge { peer: text("192.0.2.1"), proto: text("https"), forwarded: text("for=192.0.2.1;proto=https"), certificate: None },
+        edge: &Edge {
+            peer: text("192.0.2.1"),
+            proto: text("https"),
+            forwarded: text("for=192.0.2.1;proto=https"),
+            certificate: None,
+        },
         ids: &CallIds { request: text("request"), correlation: text("correlation"), session },
         via: &text("1.1 sessiongate"),
         host,
+        websocket_key: None,
+        interim: None,
     };
     let endpoint = Endpoint { host: "origin".into(), port: 1, authority: text("origin:1"), tls: false };
     let mut written = Vec::new();

@@ -1,7 +1,7 @@
 //! What the fuzz targets check: one module per target, each with a `check` that panics on a broken promise.
 //!
-//! All but `admission` need nothing beyond the crates of the gateway's own tests, and `tests/fuzz_seeds.rs` runs them
-//! over the seeds on every compiler.
+//! They need nothing beyond the crates of the gateway's own tests: `tests/fuzz_seeds.rs` runs them over the seeds on every
+//! compiler.
 
 pub mod admission;
 pub mod config;

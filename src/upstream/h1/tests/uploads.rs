@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::origin::*;
 use crate::upstream::UpstreamError;
-use crate::upstream::exchange::Exchange;
+use crate::upstream::exchange::{Exchange, Left};
 use crate::upstream::h1::{self, Wire};
 use crate::upstream::pool::Lease;
 use crate::upstream::socket::Socket;
@@ -209,7 +209,7 @@ async fn a_body_comes_back_whole_when_nothing_of_its_request_was_taken() {
         let error = poll_fn(|context| exchange.poll_head(context, |_| {})).await.unwrap_err();
         assert!(matches!(error, UpstreamError::Reset(_)), "{error:?}");
         let failed = exchange.fail(error);
-        let body = failed.unsent.unwrap();
+        let Left::Unsent(body) = failed.left else { panic!("{:?}", failed.left) };
         assert_eq!(body.size_hint().exact(), length);
         assert_eq!(body.collect().await.unwrap().to_bytes(), "hello");
     }
