@@ -169,6 +169,11 @@ fn a_session_per_connection_is_opened_once() {
     let sessions: std::collections::BTreeSet<_> =
         origin.seen().iter().map(|call| call.field("session-id").map(str::to_owned)).collect();
     assert!(sessions.len() <= 3 && origin.calls() == 30, "{sessions:?}");
+
+    // Six clients wait for two connections.
+    let few = ["--scenario", "plain", "--concurrency", "6", "--connections", "2", "--walks", "30"];
+    let answered = answered(&Load::on(&gate).args(&few).report());
+    assert_eq!((answered["open session"], answered["offers"]), (2, 30));
 }
 
 #[test]

@@ -243,9 +243,10 @@ impl Worker {
 
     /// Opens connections and their sessions, so that the run begins with warm ones.
     async fn prepare(&self, ground: &Ground) -> Result<(), String> {
+        let connections = self.part(self.plan.connections);
         let lines = match self.course.mode {
-            Mode::Closed { clients } => self.part(clients),
-            Mode::Open { .. } => self.part(self.plan.connections),
+            Mode::Closed { clients } => self.part(clients).min(connections),
+            Mode::Open { .. } => connections,
         };
         let mut opened = Vec::with_capacity(lines);
         for line in 0..lines {
@@ -276,7 +277,7 @@ impl Worker {
                     let intended = window.start + offset;
                     if intended > Instant::now() {
                         ground.alarms.sleep_until(intended).await;
-                    } else if number % 64 == 0 {
+                    } else {
                         // When it is late it does not sleep, and others must get their turn all the same.
                         tokio::task::yield_now().await;
                     }
