@@ -8,6 +8,7 @@ mod configuration;
 mod demo;
 mod explain;
 mod failure;
+mod load;
 mod log;
 mod log_file;
 mod output;
@@ -69,6 +70,7 @@ enum Command {
     Routes(routes::Args),
     Explain(explain::Args),
     Token(token::Args),
+    Load(Box<load::Args>),
     Schema(schema::Args),
 }
 
@@ -80,6 +82,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Routes(args) => routes::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -68,11 +68,19 @@ pub struct Args {
     claims: Vec<(String, Value)>,
 }
 
-fn parse_client(text: &str) -> Result<ClientId, String> {
+/// A client-id of the command line.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_client(text: &str) -> Result<ClientId, String> {
     ClientId::parse(text).map_err(|_| "a client-id is 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-'".into())
 }
 
-fn parse_scopes(text: &str) -> Result<String, String> {
+/// Scopes of the command line.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse_scopes(text: &str) -> Result<String, String> {
     match text.split_ascii_whitespace().find(|scope| !is_scope_token(scope)) {
         Some(wrong) => Err(format!("{wrong:?} is not a scope (RFC 6749 section 3.3)")),
         None => Ok(text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")),
@@ -146,7 +154,16 @@ pub fn mint(secret: &[u8], claims: Map<String, Value>) -> Result<String, Failure
 /// A secret as the gateway reads it: the bytes of the file without one line end.
 fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |what: String| Failure::Input(format!("{}: {what}", path.display()));
-    let mut secret = Zeroizing::new(fs::read(path).map_err(|error| failed(format!("cannot read it: {error}")))?);
+    let secret = fs::read(path).map_err(|error| failed(format!("cannot read it: {error}")))?;
+    usable_secret(secret).map_err(failed)
+}
+
+/// A secret without the line end at its end.
+///
+/// # Errors
+/// That it is too short.
+pub fn usable_secret(secret: Vec<u8>) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut secret = Zeroizing::new(secret);
     if secret.last() == Some(&b'\n') {
         secret.pop();
         if secret.last() == Some(&b'\r') {
@@ -155,7 +172,7 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     }
     if secret.len() < SECRET_MIN {
         let bytes = secret.len();
-        return Err(failed(format!("the secret has {bytes} bytes; HMAC needs at least {SECRET_MIN}")));
+        return Err(format!("the secret has {bytes} bytes; HMAC needs at least {SECRET_MIN}"));
     }
     Ok(secret)
 }

@@ -1,16 +1,15 @@
-//! From text to [`File`], past every mistake: what cannot be read is noted and taken out, and the rest is read on, so
+//! From text to its raw form, past every mistake: what cannot be read is noted and taken out, and the rest is read on, so
 //! that one run shows all mistakes.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::Found;
 use super::nearest::nearest;
-use super::raw::File;
 use super::wording::Fault;
 
 /// Most mistakes of shape that are looked for; after these the rest is not read.
@@ -22,9 +21,9 @@ pub(super) struct Document<'t> {
 }
 
 /// What could be read.
-pub(super) struct Reading {
+pub(super) struct Reading<T> {
     /// The file without what was wrong; none if too much was.
-    pub(super) file: Option<File>,
+    pub(super) file: Option<T>,
     /// What was wrong.
     pub(super) found: Vec<Found>,
     /// What was taken out.
@@ -96,12 +95,12 @@ impl<'t> Document<'t> {
     }
 
     /// Reads the shape.
-    pub(super) fn read(&self) -> Reading {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Reading<T> {
         let mut reading = Reading { file: None, found: Vec::new(), touched: Touched::default() };
         let mut root = self.root.clone();
         let mut renamed = HashSet::new();
         for _ in 0..MOST {
-            let error = match File::deserialize(toml::Deserializer::from(root.clone())) {
+            let error = match T::deserialize(toml::Deserializer::from(root.clone())) {
                 Ok(file) => {
                     reading.file = Some(file);
                     return reading;
@@ -283,11 +282,12 @@ fn take_out(root: &mut Spanned<DeTable<'_>>, path: &[Step], touched: &mut Touche
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::raw::File;
 
     fn mistakes(text: &str) -> Vec<String> {
         let (document, syntax) = Document::parse(text);
         assert!(syntax.is_empty(), "{syntax:?}");
-        let reading = document.read();
+        let reading: Reading<File> = document.read();
         let line = |found: &Found| {
             let hint = found.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
             format!("{}: {}{hint}", document.path_of(&found.span), found.message)

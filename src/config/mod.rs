@@ -13,6 +13,7 @@ mod error;
 pub mod fileless;
 pub mod live;
 mod nearest;
+pub mod other;
 pub mod raw;
 mod report;
 mod restart;
@@ -61,7 +62,7 @@ pub fn parse(text: &str, origin: &Path, generation: u64) -> Result<Snapshot, Con
     let (document, mut found) = Document::parse(text);
     // With broken syntax, most of what follows would be about the breakage.
     if found.is_empty() {
-        let reading = document.read();
+        let reading = document.read::<raw::File>();
         found = reading.found;
         let folder = origin.parent().unwrap_or(Path::new(""));
         match reading.file.map(|file| compile::compile(&file, &reading.touched, folder, generation)) {

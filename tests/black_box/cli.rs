@@ -10,12 +10,12 @@ use crate::harness::{
 
 #[test]
 fn help_and_version_are_there_and_a_wrong_flag_is_code_2() {
-    for args in [&["--help"][..], &["--version"], &["serve", "--help"], &["token", "--help"]] {
+    for args in [&["--help"][..], &["--version"], &["serve", "--help"], &["token", "--help"], &["load", "--help"]] {
         let done = finish(binary().args(args));
         assert_eq!(done.code, Some(0), "{args:?}: {done:?}");
     }
     let help = finish(binary().arg("--help")).stdout;
-    for command in ["serve", "check", "demo", "token", "routes", "explain", "schema"] {
+    for command in ["serve", "check", "demo", "load", "token", "routes", "explain", "schema"] {
         assert!(help.contains(command), "{command} in {help}");
     }
     for args in [

@@ -20,6 +20,7 @@ mod harness;
 mod headers;
 mod http2_tls;
 mod limits;
+mod load;
 mod logs;
 mod memory;
 mod names;
