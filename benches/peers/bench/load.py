@@ -19,6 +19,8 @@ from .process import Failure
 
 CONNECTIONS = 64
 IDLE_CONNECTIONS = 1000
+# Seconds after which an idle gateway has given back what it does.
+SETTLE = 3
 # Sessions that the requests of a run take in turn.
 SPREAD = 1000
 BODY = 1024
@@ -169,7 +171,7 @@ class Load:
             return connection
 
         def settled():
-            time.sleep(3)
+            time.sleep(SETTLE)
             return process.memory_kib(gateway.process.pid)
 
         connections = [connect()]

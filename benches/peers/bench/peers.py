@@ -49,15 +49,18 @@ LUA_HINT = "apt install nginx libnginx-mod-http-lua lua-cjson"
 
 
 def sessiongate(name, what, scenarios, sessions=100_000, **values):
-    pinned, routes = values.pop("pinned", True), values.pop("routes", 1)
-    return Peer(name, what, "sessiongate", SESSIONGATE, frozenset(scenarios), "sessiongate.toml", version="--version",
+    pinned, routes, program = values.pop("pinned", True), values.pop("routes", 1), values.pop("program", "sessiongate")
+    return Peer(name, what, program, SESSIONGATE, frozenset(scenarios), "sessiongate.toml", version="--version",
                 hint="cargo build --profile dist --features full", values={"workers": 1, "access_log": "off", **values},
                 pinned=pinned, sessions=sessions, routes=routes)
 
 
-def all_peers(sessions, many_sessions):
-    """In the order in which they are measured."""
-    return [
+OWN = GUARDED | TLS | {"P", "rs256", "es256", "fresh"}
+
+
+def all_peers(sessions, many_sessions, other=False):
+    """In the order in which they are measured; with `other`, also another build of sessiongate."""
+    peers = [
         Peer("direct", "no gateway", "sessiongate-load", "", frozenset({"latG"})),
         Peer("haproxy-l4", "HAProxy, bytes passed on unread", "haproxy", HAPROXY, frozenset({"P"}), "haproxy-l4.cfg",
              hint="apt install haproxy"),
@@ -77,14 +80,17 @@ def all_peers(sessions, many_sessions):
         Peer("pingora", "Pingora, guard in Rust (pingora/)", "sessiongate-peer-pingora",
              "{program} {plain} {guarded} {origin} {folder}", GUARDED | {"P"}, version="",
              hint="--build-pingora"),
-        sessiongate("sessiongate", "this gateway, 1 worker, no access log",
-                    GUARDED | TLS | {"P", "rs256", "es256", "fresh"}, sessions),
+        sessiongate("sessiongate", "this gateway, 1 worker, no access log", OWN, sessions),
         sessiongate("sessiongate-log", "with an access log in JSON to a file", {"G"}, sessions, access_log="./access.log"),
         sessiongate("sessiongate-small", "with 1,000 sessions and 1 route", {"G"}, 1000),
         sessiongate("sessiongate-large", f"with {many_sessions:,} sessions and 500 routes", {"G"}, many_sessions, routes=500),
         sessiongate("sessiongate-w1", "1 worker, not bound to a core", {"rateG"}, sessions, pinned=False),
         sessiongate("sessiongate-w2", "2 workers, not bound to a core", {"rateG"}, sessions, pinned=False, workers=2),
     ]
+    if other:
+        peers.append(sessiongate("sessiongate-other", "another build, --bin sessiongate-other=PATH", OWN, sessions,
+                                 program="sessiongate-other"))
+    return peers
 
 
 class Programs:
@@ -116,8 +122,9 @@ class Programs:
             return "Pingora " + re.search(r'name = "pingora-core"\nversion = "([^"]+)"', lock)[1]
         done = subprocess.run([self.find(peer.program), peer.version], capture_output=True, text=True)
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        text = re.sub(r"^.*/([^/]*/envoy|envoy) +version: ", "Envoy ", lines[0])
-        return re.sub(r"( -)? *https?://\S*", "", text)
+        if peer.program == "envoy":
+            return "Envoy " + lines[0].split("/")[-4]
+        return re.sub(r"( -)? *https?://\S*", "", lines[0])
 
 
 class Gateway:
@@ -133,7 +140,7 @@ class Gateway:
             self.ports = dict.fromkeys(self.ports, origin)
             self.process = None
             return
-        if peer.program == "sessiongate":
+        if peer.sessions:
             self.ports["plain"] = self.ports["guarded"]
         for path in fixture.folder.iterdir():
             link = self.folder / path.name
