@@ -113,7 +113,8 @@ class Load:
                 unknown = [f"{i[:8]}-{i[8:12]}-4{i[13:16]}-8{i[17:20]}-{i[20:]}" for i in unknown]
                 requests = [request(GUARDED_PATH, self.fixture.fields(session, token)) for session in unknown]
             else:
-                requests = [request(GUARDED_PATH, self.fixture.fields(session, token), scenario.close) for session in sessions]
+                shown = [self.fixture.fields(session, token) for session in sessions]
+                requests = [request(GUARDED_PATH, fields, scenario.close) for fields in shown]
             path.write_bytes(b"\0".join(requests))
         return path
 

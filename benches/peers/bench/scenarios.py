@@ -15,6 +15,8 @@ class Scenario:
     tls: bool = False
     close: bool = False
     fixed_rate: bool = False
+    # The scenario that its readings are compared with, if not itself.
+    against: str = ""
 
 
 SCENARIOS = {scenario.name: scenario for scenario in [
@@ -26,9 +28,9 @@ SCENARIOS = {scenario.name: scenario for scenario in [
     Scenario("hsG", "guarded forward, a full TLS 1.3 handshake per request", tls=True, close=True),
     Scenario("h2G", "guarded forward, HTTP/2 over TLS, 8 connections of 16 streams", tool="h2load", tls=True),
     Scenario("latG", "guarded forward at a fixed rate: latency", fixed_rate=True),
-    Scenario("rs256", "as G, tokens signed with RS256", token="rs256"),
-    Scenario("es256", "as G, tokens signed with ES256", token="es256"),
-    Scenario("fresh", "as G, with a token never seen before in each call", call="fresh"),
+    Scenario("rs256", "as G, tokens signed with RS256", token="rs256", against="G"),
+    Scenario("es256", "as G, tokens signed with ES256", token="es256", against="G"),
+    Scenario("fresh", "as G, with a token never seen before in each call", call="fresh", against="G"),
     Scenario("rateG", "as latG, gateway not bound to a core", fixed_rate=True),
     Scenario("memory", "memory of idle keep-alive connections", tool="memory"),
     Scenario("memoryTLS", "memory of idle TLS connections", tool="memory", tls=True),
