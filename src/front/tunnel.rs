@@ -106,8 +106,16 @@ impl Tunnel {
             Cause::Done => Ended { whole: true, by: EndedBy::Gate },
             Cause::Broken(by) => Ended { whole: false, by },
             Cause::Over => {
-                let farewell = farewell(client, &mut upstream, &mut up, &mut down);
-                let told = websocket && timer.timeout(FAREWELL, farewell).await.is_ok_and(|told| told);
+                if !websocket {
+                    return Ended { whole: false, by: EndedBy::Gate };
+                }
+                let told = {
+                    let farewell = farewell(client, &mut upstream, &mut up, &mut down);
+                    timer.timeout(FAREWELL, farewell).await.is_ok_and(|told| told)
+                };
+                // What is still on its way to the upstream would be lost with a stream that goes before the upstream ends.
+                let rest = async { tokio::io::copy(&mut upstream, &mut tokio::io::sink()).await };
+                _ = timer.timeout(FAREWELL, rest).await;
                 Ended { whole: told, by: EndedBy::Gate }
             }
         }

@@ -6,8 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use http::header::{self, HeaderMap};
 
-/// The question of a handshake that we make (section 4.1).
-#[derive(Debug)]
+/// The question of a handshake (section 4.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key(pub(super) HeaderValue);
 
 impl Key {
@@ -16,11 +16,24 @@ impl Key {
         Self(HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA==")))
     }
 
-    /// Whether this answers it: anything else was said by someone who does not know what he agrees to.
-    pub(super) fn is_answered(&self, fields: &HeaderMap) -> bool {
+    /// The client's, if there is one that can be answered.
+    pub(super) fn of(fields: &HeaderMap) -> Option<Self> {
+        let mut keys = fields.get_all(header::SEC_WEBSOCKET_KEY).iter();
+        let key = keys.next().filter(|_| keys.next().is_none())?;
+        let bytes = STANDARD.decode(key.as_bytes()).ok()?;
+        (bytes.len() == 16).then(|| Self(key.clone()))
+    }
+
+    /// What answers it (section 4.2.2).
+    pub(super) fn answer(&self) -> String {
         let mut question = self.0.as_bytes().to_vec();
         question.extend_from_slice(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-        let expected = STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &question));
+        STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &question))
+    }
+
+    /// Whether this answers it: anything else was said by someone who does not know what he agrees to.
+    pub(super) fn is_answered(&self, fields: &HeaderMap) -> bool {
+        let expected = self.answer();
         let mut answers = fields.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
         answers.next().is_some_and(|answer| answer.as_bytes() == expected.as_bytes()) && answers.next().is_none()
     }
@@ -145,7 +158,11 @@ mod tests {
         // The example of section 1.3.
         let key = Key(HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
         let mut fields = HeaderMap::new();
-        assert!(!key.is_answered(&fields));
+        assert!(!key.is_answered(&fields) && Key::of(&fields).is_none());
+        fields.insert(header::SEC_WEBSOCKET_KEY, key.0.clone());
+        assert_eq!(Key::of(&fields), Some(key.clone()));
+        fields.append(header::SEC_WEBSOCKET_KEY, key.0.clone());
+        assert_eq!(Key::of(&fields), None, "two keys are none");
         fields.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert!(key.is_answered(&fields) && !Key::fresh().is_answered(&fields));
         fields.append(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));

@@ -91,8 +91,8 @@ pub enum UpstreamError {
         /// Where to.
         endpoint: String,
     },
-    /// It speaks only HTTP/2 and does not offer what the client wants to switch to; nothing was sent.
-    #[error("{endpoint} does not switch protocols over HTTP/2")]
+    /// It speaks only HTTP/2, and that without the means to switch protocols (RFC 8441); nothing was sent.
+    #[error("{endpoint} does not switch protocols over HTTP/2: it did not announce extended CONNECT")]
     NoSwitch {
         /// Where to.
         endpoint: String,

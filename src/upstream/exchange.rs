@@ -61,6 +61,7 @@ enum Kind {
     H1(h1::ReplyBody),
     // Boxed, so that it does not make the other larger.
     H2(Box<h2::ReplyBody>),
+    Tunnel(Box<h2::Upgraded>),
 }
 
 impl ReplyBody {
@@ -72,12 +73,18 @@ impl ReplyBody {
         Self(Kind::H2(Box::new(body)))
     }
 
-    /// The connection, of the reply that is a `101`: nothing of it was HTTP after that.
+    /// What follows the agreement to an extended CONNECT.
+    pub(super) fn tunnel(stream: h2::Upgraded) -> Self {
+        Self(Kind::Tunnel(Box::new(stream)))
+    }
+
+    /// What follows a `101`: nothing of it was HTTP after that.
     #[must_use]
     pub fn into_upgraded(self) -> Option<Upgraded> {
         match self.0 {
-            Kind::H1(body) => body.into_upgraded(),
+            Kind::H1(body) => body.into_upgraded().map(Upgraded::from),
             Kind::H2(_) => None,
+            Kind::Tunnel(stream) => Some(stream.into()),
         }
     }
 }
@@ -93,6 +100,7 @@ impl Body for ReplyBody {
         match &mut self.0 {
             Kind::H1(body) => Pin::new(body).poll_frame(context),
             Kind::H2(body) => Pin::new(body).poll_frame(context),
+            Kind::Tunnel(_) => Poll::Ready(None),
         }
     }
 
@@ -100,6 +108,7 @@ impl Body for ReplyBody {
         match &self.0 {
             Kind::H1(body) => body.is_end_stream(),
             Kind::H2(body) => body.is_end_stream(),
+            Kind::Tunnel(_) => true,
         }
     }
 
@@ -107,6 +116,7 @@ impl Body for ReplyBody {
         match &self.0 {
             Kind::H1(body) => body.size_hint(),
             Kind::H2(body) => body.size_hint(),
+            Kind::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }

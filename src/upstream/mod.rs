@@ -29,17 +29,18 @@ mod socket;
 mod state;
 pub mod tls;
 mod trace;
+mod upgraded;
 pub mod upload;
 
 pub use client::{PoolCounts, Repeat, Reply, WorkerEndpoint, WorkerPool, WorkerPools};
 pub use config::{Endpoint, HostField, Http2Config, PoolConfig, Protocol, Transport};
 pub use error::UpstreamError;
 pub use exchange::ReplyBody;
-pub use h1::Upgraded;
 pub use health::{Report, Standing};
 pub use names::ResolverConfig;
 pub use registry::Upstreams;
 pub use state::{EndpointState, PoolState};
+pub use upgraded::Upgraded;
 
 use http::response::Parts;
 use http::uri::PathAndQuery;

@@ -16,7 +16,7 @@ use super::h2::Slot;
 use super::shared::{Joined, Shared};
 use super::socket::Socket;
 use super::state::{EndpointState, PoolState};
-use super::tls::Offer;
+use super::tls::{self, Offer};
 use super::{Endpoint, PoolConfig, Protocol};
 
 /// A connection idle for longer than this may have got news that only the runtime's driver knows of.
@@ -83,7 +83,7 @@ impl Queue {
 pub(super) enum Need {
     /// Carry a call.
     Call,
-    /// Carry a call that asks to switch protocols: HTTP/1.1.
+    /// Carry a call that asks to switch protocols, and what follows.
     Switch,
 }
 
@@ -140,7 +140,7 @@ impl EndpointPool {
     pub(super) fn new(state: Arc<EndpointState>, queue: Arc<Queue>, config: &PoolConfig) -> Self {
         let protocol = config.transport.protocol;
         let shares = protocol == Protocol::Http2 || protocol == Protocol::Auto && state.endpoint.tls;
-        let shared = shares.then(|| Box::new(Shared::new(config.transport.http2)));
+        let shared = shares.then(|| Box::new(Shared::new(config.transport.http2, protocol == Protocol::Http2)));
         let (tally, max_idle) = (Arc::default(), config.max_idle);
         Self { state, tally, max_idle, idle: Mutex::default(), shared, queue }
     }
@@ -148,8 +148,8 @@ impl EndpointPool {
     /// A stream of a connection that carries others, or an idle connection that is still good. Of these the one used last
     /// comes first: it is the least likely to be closed, and the others may age out.
     pub(super) async fn reuse(&self, idle_timeout: Duration, need: Need) -> Option<Checkout> {
-        if let (Some(shared), Need::Call) = (&self.shared, need)
-            && let Some(slot) = shared.slot(|peer| self.state.addresses.has(peer)).await
+        if let Some(shared) = self.shared(need)
+            && let Some(slot) = shared.slot(need, |peer| self.state.addresses.has(peer)).await
         {
             return Some(slot.into());
         }
@@ -177,37 +177,60 @@ impl EndpointPool {
         need: Need,
     ) -> Result<Checkout, UpstreamError> {
         let timeout = config.connect_timeout;
-        match (&self.shared, need) {
+        match self.shared(need) {
             // The usual case has its time-out where it dials.
-            (None, _) if !self.state.endpoint.tls => {
+            None if !self.state.endpoint.tls => {
                 let (socket, peer) = dial(&self.state.endpoint, &self.state.addresses, timeout).await?;
                 Ok(Checkout::alone(Socket::Tcp(socket), Open::new(&self.tally, peer, permit)))
             }
-            (Some(_), Need::Switch) if config.transport.protocol == Protocol::Http2 => {
-                Err(UpstreamError::NoSwitch { endpoint: self.state.endpoint.label() })
-            }
-            (None, _) | (Some(_), Need::Switch) => {
+            None => {
                 let dialing = Box::pin(self.dial(config, Offer::Http1, permit));
-                let timed = tokio::time::timeout(timeout, dialing).await;
-                let Dialed { socket, open, .. } = timed.map_err(|_| self.too_late())??;
-                Ok(Checkout::alone(socket, open))
+                match tokio::time::timeout(timeout, dialing).await.map_err(|_| self.too_late())? {
+                    Ok(Dialed { socket, open, .. }) => Ok(Checkout::alone(socket, open)),
+                    Err(error) if self.has_only_http2(&error) => {
+                        let permit = self.queue.pool.breaker.connection();
+                        let permit = permit.map_err(|_| UpstreamError::Overloaded("max_connections"))?;
+                        Box::pin(self.connect(permit, config, need)).await
+                    }
+                    Err(error) => Err(error),
+                }
             }
-            (Some(shared), Need::Call) => {
+            Some(shared) => {
                 // It is dialed once at most; whoever joins a connection of others needs no permit.
                 let permit = Mutex::new(permit);
-                let joining = Box::pin(shared.join(|| {
+                let joining = Box::pin(shared.join(need, || {
                     let offer = if config.transport.protocol == Protocol::Auto { Offer::Both } else { Offer::Http2 };
                     self.dial(config, offer, permit.lock().take())
                 }));
                 match tokio::time::timeout(timeout, joining).await {
                     Ok(Ok(Joined::Stream(slot))) => Ok(slot.into()),
                     Ok(Ok(Joined::Alone(socket, open))) => Ok(Checkout::alone(socket, open)),
+                    Ok(Ok(Joined::NoSwitch)) => {
+                        // Who may choose is asked again the next time.
+                        shared.only_http2(config.transport.protocol == Protocol::Http2);
+                        Err(UpstreamError::NoSwitch { endpoint: self.state.endpoint.label() })
+                    }
                     Ok(Err(error)) => Err(error),
                     Err(_) if shared.is_full() => Err(UpstreamError::Full { endpoint: self.state.endpoint.label() }),
                     Err(_) => Err(self.too_late()),
                 }
             }
         }
+    }
+
+    /// Where there is HTTP/2 for what has this need.
+    fn shared(&self, need: Need) -> Option<&Shared> {
+        self.shared.as_deref().filter(|shared| shared.serves(need))
+    }
+
+    /// Whether a handshake failed because HTTP/1.1 was all it offered, to an endpoint that may speak either.
+    fn has_only_http2(&self, error: &UpstreamError) -> bool {
+        let (Some(shared), UpstreamError::Handshake { source, .. }) = (&self.shared, error) else { return false };
+        let only = tls::cause(source).is_some_and(tls::is_about_protocols);
+        if only {
+            shared.only_http2(true);
+        }
+        only
     }
 
     /// A socket, and whether HTTP/2 is to be spoken over it.

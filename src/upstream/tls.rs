@@ -204,6 +204,11 @@ pub(super) fn is_about_certificates(error: &rustls::Error) -> bool {
     }
 }
 
+/// Whether there is no protocol that both speak (RFC 7301 section 3.2).
+pub(super) fn is_about_protocols(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol))
+}
+
 fn system_roots() -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     if found.certs.is_empty() {

@@ -1,5 +1,7 @@
 //! WebSocket and other protocols over HTTP/2: extended CONNECT (RFC 8441).
 
+mod upstream;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

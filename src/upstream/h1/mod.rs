@@ -21,5 +21,5 @@ mod wire;
 
 pub(super) use exchange::Exchange;
 pub(super) use reply::ReplyBody;
-pub use upgraded::Upgraded;
+pub(super) use upgraded::Upgraded;
 pub(super) use wire::Wire;

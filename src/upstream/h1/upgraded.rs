@@ -12,7 +12,7 @@ use super::wire::Wire;
 /// A connection to an upstream after its `101`. Reading begins right behind the head of that. It is never used for
 /// another call: it closes with this value.
 #[derive(Debug)]
-pub struct Upgraded {
+pub(in crate::upstream) struct Upgraded {
     wire: Box<Wire>,
 }
 

@@ -3,14 +3,16 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use h2::RecvStream;
+use bytes::Bytes;
 use h2::client::ResponseFuture;
+use h2::{RecvStream, SendStream};
 use http::response::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use super::link::Slot;
 use super::reply;
 use super::sending::Sending;
+use super::upgraded::Upgraded;
 use super::{failure, is_unprocessed, request};
 use crate::upstream::exchange::{self, Failed, Left};
 use crate::upstream::upload::Upload;
@@ -25,9 +27,19 @@ pub(in crate::upstream) struct Exchange {
     slot: Slot,
     response: ResponseFuture,
     sending: Sending,
+    connect: Option<Connect>,
     to_head: bool,
     interim: u8,
     unprocessed: bool,
+}
+
+/// What an extended CONNECT keeps until its answer.
+#[derive(Debug)]
+struct Connect {
+    /// What it is for.
+    protocol: HeaderValue,
+    /// Our half of the stream.
+    stream: SendStream<Bytes>,
 }
 
 /// A final response head and what follows from it.
@@ -54,15 +66,24 @@ impl Exchange {
             Ok(head) => head,
             Err(error) => return Err(Failed { error, left: Left::Nothing, silent: false }),
         };
-        match slot.requests.send_request(head, upload.is_empty()) {
-            Ok((response, stream)) => Ok(Self {
-                slot,
-                response,
-                sending: Sending::new(stream, upload),
-                to_head: *request.method() == Method::HEAD,
-                interim: 0,
-                unprocessed: false,
-            }),
+        let protocol = request::protocol(request).and_then(|protocol| HeaderValue::from_str(protocol).ok());
+        let ended = upload.is_empty() && protocol.is_none();
+        match slot.requests.send_request(head, ended) {
+            Ok((response, stream)) => {
+                let (connect, stream) = match protocol {
+                    Some(protocol) => (Some(Connect { protocol, stream }), None),
+                    None => (None, Some(stream)),
+                };
+                Ok(Self {
+                    slot,
+                    response,
+                    sending: Sending::new(stream, upload),
+                    connect,
+                    to_head: *request.method() == Method::HEAD,
+                    interim: 0,
+                    unprocessed: false,
+                })
+            }
             Err(error) => {
                 // The connection ended while it was looked at; what it cannot carry at all is not tried again.
                 let left = if error.is_io() || error.is_go_away() { Left::Unsent(upload) } else { Left::Nothing };
@@ -92,7 +113,11 @@ impl Exchange {
         }
         let response = ready!(Pin::new(&mut self.response).poll(context)).map_err(|error| self.failed(error))?;
         let (parts, body) = response.into_parts();
-        Poll::Ready(reply::length(&parts.headers).map(|length| Head { parts, body, length }))
+        let length = reply::length(&parts.headers)?;
+        if self.connect.is_some() && parts.status.is_success() && length.is_some() {
+            return Poll::Ready(Err(UpstreamError::Malformed("a switch of protocols in doubt")));
+        }
+        Poll::Ready(Ok(Head { parts, body, length }))
     }
 }
 
@@ -111,8 +136,20 @@ impl exchange::Exchange for Exchange {
     }
 
     fn reply(self, head: Self::Head) -> Reply {
-        let Self { slot, mut sending, to_head, .. } = self;
+        let Self { slot, mut sending, connect, to_head, .. } = self;
         sending.commit();
+        match connect {
+            Some(Connect { protocol, stream }) if head.parts.status.is_success() => {
+                let Head { mut parts, body, .. } = head;
+                // As it would say over HTTP/1.1.
+                parts.status = StatusCode::SWITCHING_PROTOCOLS;
+                parts.headers.insert(header::UPGRADE, protocol);
+                return Reply { head: parts, body: ReplyBody::tunnel(Upgraded::new(stream, body, slot)) };
+            }
+            // It stays with HTTP, and the request has ended.
+            Some(Connect { mut stream, .. }) => _ = stream.send_data(Bytes::new(), true),
+            None => {}
+        }
         let (head, body) = reply::ReplyBody::new(head, to_head, reply::Live { sending, _slot: slot });
         Reply { head, body: ReplyBody::h2(body) }
     }

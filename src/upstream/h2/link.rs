@@ -109,6 +109,11 @@ impl Link {
         Some(Slot { requests: self.requests.clone(), reused, call: None, state: Arc::clone(&self.state) })
     }
 
+    /// Whether its streams may become tunnels (RFC 8441 section 3).
+    pub(in crate::upstream) fn switches(&self) -> bool {
+        self.requests.is_extended_connect_protocol_enabled()
+    }
+
     /// Where it leads to.
     pub(in crate::upstream) fn peer(&self) -> SocketAddr {
         self.state.connection.peer

@@ -9,19 +9,22 @@
 //! slow client cannot stop the others.
 //!
 //! The parts: [`link`] is a connection and the right to a stream of it, [`request`] makes heads, [`sending`] sends bodies,
-//! [`exchange`] brings them together until the head of the response is there, [`reply`] after that.
+//! [`exchange`] brings them together until the head of the response is there, [`reply`] after that, and [`upgraded`] if the
+//! stream has left HTTP.
 
 mod exchange;
 mod link;
 mod reply;
 mod request;
 mod sending;
+mod upgraded;
 
 use h2::Reason;
 
 pub(super) use exchange::Exchange;
 pub(super) use link::{Link, Slot};
 pub(super) use reply::ReplyBody;
+pub(super) use upgraded::Upgraded;
 
 use super::UpstreamError;
 

@@ -1,5 +1,6 @@
 //! The head of a request.
 
+use h2::ext::Protocol;
 use http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use http_body::Body;
@@ -10,7 +11,7 @@ use crate::upstream::{Endpoint, Outbound, UpstreamError};
 /// Fields of a usual call.
 const FIELDS: usize = 24;
 
-/// The head for `endpoint`.
+/// The head for `endpoint`. Who asks for another protocol does so by an extended CONNECT (RFC 8441).
 pub(super) fn head(
     request: &impl Outbound,
     endpoint: &Endpoint,
@@ -34,8 +35,20 @@ pub(super) fn head(
     {
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
+    if let Some(protocol) = protocol(request) {
+        *head.method_mut() = Method::CONNECT;
+        head.extensions_mut().insert(Protocol::from(protocol));
+        // Section 5.
+        fields.remove(header::SEC_WEBSOCKET_KEY);
+    }
     *head.headers_mut() = fields;
     Ok(head)
+}
+
+/// The protocol to ask for: there is room for one, and the first is what the client likes best (RFC 9110 section 7.8).
+pub(super) fn protocol(request: &impl Outbound) -> Option<&str> {
+    let protocols = request.upgrade()?.to_str().ok()?;
+    protocols.split(',').next().map(str::trim_ascii)
 }
 
 fn target(target: Option<&PathAndQuery>) -> Result<PathAndQuery, UpstreamError> {

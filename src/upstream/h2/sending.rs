@@ -29,9 +29,9 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// Sends `upload` by `stream`.
-    pub(super) fn new(stream: SendStream<Bytes>, upload: Upload) -> Self {
-        let stream = (!upload.is_empty()).then_some(stream);
+    /// Sends `upload` by `stream`, if there is one.
+    pub(super) fn new(stream: Option<SendStream<Bytes>>, upload: Upload) -> Self {
+        let stream = stream.filter(|_| !upload.is_empty());
         let left = upload.size_hint().exact();
         Self { stream, upload, held: Bytes::new(), first: None, whole: true, left }
     }

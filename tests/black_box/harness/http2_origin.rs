@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
 use http::{Request, Response};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,6 +36,12 @@ impl Http2Call {
             whole.extend_from_slice(&data);
         }
         Some(whole)
+    }
+
+    /// Answers with success and leaves HTTP: what is sent from here on, and what is received.
+    pub fn switch(mut self) -> (SendStream<Bytes>, RecvStream) {
+        let stream = self.respond.send_response(Response::new(()), false).expect("an open stream");
+        (stream, self.request.into_body())
     }
 
     /// Answers with a body.
@@ -75,6 +81,31 @@ impl Http2Origin {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::start(tls, streams, false, script)
+    }
+
+    /// The same, for one that also takes extended CONNECT.
+    pub fn switching<F>(tls: Option<Arc<ServerConfig>>, script: impl Fn(Http2Call) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::start(tls, 100, true, script)
+    }
+
+    fn start<F>(
+        tls: Option<Arc<ServerConfig>>,
+        streams: u32,
+        connect: bool,
+        script: impl Fn(Http2Call) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut http2 = h2::server::Builder::new();
+        http2.max_concurrent_streams(streams);
+        if connect {
+            http2.enable_connect_protocol();
+        }
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
@@ -86,12 +117,13 @@ impl Http2Origin {
             while let Ok((socket, _)) = listener.accept().await {
                 let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
                 let (record, script, tls) = (Arc::clone(&shared), Arc::clone(&script), tls.clone());
+                let http2 = http2.clone();
                 tokio::spawn(async move {
                     match tls {
-                        None => serve(socket, number, streams, record, script).await,
+                        None => serve(socket, http2, number, record, script).await,
                         Some(config) => {
                             if let Ok(socket) = tokio_rustls::TlsAcceptor::from(config).accept(socket).await {
-                                serve(socket, number, streams, record, script).await;
+                                serve(socket, http2, number, record, script).await;
                             }
                         }
                     }
@@ -128,12 +160,12 @@ impl Http2Origin {
 
 async fn serve(
     socket: impl AsyncRead + AsyncWrite + Unpin,
+    http2: h2::server::Builder,
     number: usize,
-    streams: u32,
     record: Arc<Record>,
     script: Arc<Script>,
 ) {
-    let Ok(mut connection) = h2::server::Builder::new().max_concurrent_streams(streams).handshake(socket).await else {
+    let Ok(mut connection) = http2.handshake(socket).await else {
         return;
     };
     let mut goodbye = false;
