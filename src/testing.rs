@@ -63,6 +63,7 @@ pub fn snapshot(auth: Authenticator) -> Snapshot {
         pools: vec![],
         resolver: Default::default(),
         auth,
+        clients: None,
         sessions: SessionConfig {
             lifetimes: Lifetimes { idle: Duration::from_secs(1800), absolute: Duration::from_secs(4 * 3600) },
             max_live_per_client: None,

@@ -19,6 +19,7 @@ pub(super) fn scrape(admin: &Admin) -> Result<Reply, Refusal> {
     add_calls(&mut out, admin);
     add_upstreams(&mut out, admin);
     add_sessions(&mut out, admin);
+    add_clients(&mut out, admin);
     add_process(&mut out, admin);
     let encoded = out.encode(&admin.process);
     let encoded = encoded.map_err(|error| {
@@ -143,6 +144,19 @@ fn add_sessions(out: &mut Exposition, admin: &Admin) {
     out.count(&metric::TOKEN_CACHE_HITS, &[], live.auth.counts().hits.load(Ordering::Relaxed));
     out.count(&metric::TOKEN_CACHE_MISSES, &[], live.auth.counts().misses.load(Ordering::Relaxed));
     out.count(&metric::TOKEN_CACHE_SIZE, &[], live.auth.remembered() as u64);
+}
+
+fn add_clients(out: &mut Exposition, admin: &Admin) {
+    let live = admin.live.snapshot();
+    let Some(registry) = &live.clients else { return };
+    let (clients, report) = (registry.snapshot(), registry.report());
+    let enabled = clients.enabled();
+    out.count(&metric::CLIENTS, &["enabled"], enabled as u64);
+    out.count(&metric::CLIENTS, &["disabled"], (clients.len() - enabled) as u64);
+    out.add(&metric::CLIENTS_AGE, &[], report.age.as_secs_f64());
+    out.count(&metric::CLIENTS_RELOADS, &["accepted"], report.accepted);
+    out.count(&metric::CLIENTS_RELOADS, &["refused"], report.refused);
+    out.count(&metric::CLIENTS_LAST_OK, &[], u64::from(report.refusal.is_none()));
 }
 
 fn add_process(out: &mut Exposition, admin: &Admin) {

@@ -1,5 +1,6 @@
 //! The operator's listener: health and metrics for everyone who can reach it, everything else behind a bearer token.
 
+mod clients;
 mod health;
 mod metrics;
 mod pools;
@@ -88,6 +89,9 @@ type Reply = Response<Full<Bytes>>;
 #[derive(Debug)]
 struct Refusal(StatusCode, &'static str);
 
+const OTHER_METHODS: Refusal =
+    Refusal(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods; see the documentation");
+
 impl Admin {
     /// Answers one request.
     pub async fn answer<B>(&self, request: Request<B>) -> Reply
@@ -149,18 +153,19 @@ impl Admin {
         let segments: Vec<&str> = parts.uri.path().trim_start_matches('/').split('/').collect();
         match (&parts.method, segments.as_slice()) {
             (&Method::GET, ["pools"]) => Ok(pools::list(self)),
+            (&Method::GET, ["clients"]) => clients::list(self, parts.uri.query().unwrap_or_default()),
+            (&Method::GET, ["clients", id]) => clients::show(self, id),
             (&Method::GET, ["sessions"]) => sessions::list(self, parts.uri.query().unwrap_or_default()).await,
             (&Method::POST, ["sessions", "revoke"]) => sessions::revoke(self, &body).await,
             (&Method::GET, ["sessions", name]) => sessions::show(self, name).await,
             (&Method::DELETE, ["sessions", name]) => sessions::end(self, name).await,
             (&Method::POST, ["sessions", name, "suspend"]) => sessions::suspend(self, name, true).await,
             (&Method::POST, ["sessions", name, "resume"]) => sessions::suspend(self, name, false).await,
-            (_, ["pools"] | ["sessions"] | ["sessions", _] | ["sessions", _, "suspend" | "resume"]) => {
-                Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods; see the documentation"))
-            }
+            (_, ["pools"] | ["clients"] | ["clients", _]) => Err(OTHER_METHODS),
+            (_, ["sessions"] | ["sessions", _] | ["sessions", _, "suspend" | "resume"]) => Err(OTHER_METHODS),
             _ => Err(Refusal(
                 StatusCode::NOT_FOUND,
-                "no such path; there are /livez, /readyz, /metrics, /pools and /sessions",
+                "no such path; there are /livez, /readyz, /metrics, /pools, /clients and /sessions",
             )),
         }
     }

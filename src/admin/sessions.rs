@@ -125,7 +125,8 @@ pub(super) async fn revoke(admin: &Admin, body: &[u8]) -> Result<Reply, Refusal>
     let issued_before =
         wanted.issued_before.map(|moment| Timestamp::from_millis(u64::try_from(moment.as_millisecond()).unwrap_or(0)));
     let session = wanted.session.as_deref().map(key).transpose()?;
-    let selector = Selector { key: session, client: wanted.client_id, subject: wanted.subject, issued_before };
+    let (client, subject) = (wanted.client_id, wanted.subject);
+    let selector = Selector { key: session, client, subject, issued_before, ..Selector::default() };
     if selector.key.is_none()
         && selector.client.is_none()
         && selector.subject.is_none()
@@ -133,19 +134,7 @@ pub(super) async fn revoke(admin: &Admin, body: &[u8]) -> Result<Reply, Refusal>
     {
         return Err(Refusal(StatusCode::BAD_REQUEST, form));
     }
-    let (store, mut after, mut revoked) = (admin.gate.store(), None, 0u64);
-    loop {
-        let page = store.list(&selector, after, PAGE_MAX).await.map_err(|_| STORE)?;
-        for session in &page {
-            revoked += u64::from(store.end(session.key(), EndCause::Revoked, now(admin)).await.map_err(|_| STORE)?);
-        }
-        after = page.last().map(|session| session.key());
-        if page.len() < PAGE_MAX {
-            break;
-        }
-        // A large revocation leaves room for the other duties of this thread.
-        tokio::task::yield_now().await;
-    }
+    let revoked = admin.gate.revoke(&selector).await.map_err(|_| STORE)?;
     tracing::info!(
         client = selector.client.as_deref(),
         subject = selector.subject.as_deref(),

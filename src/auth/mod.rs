@@ -95,6 +95,12 @@ impl Authenticator {
         named.or_else(|| self.issuers.iter().find(|issuer| issuer.claims.issuer.is_none()))
     }
 
+    /// The scopes that routes name.
+    #[must_use]
+    pub const fn scopes(&self) -> &ScopeNames {
+        &self.scopes
+    }
+
     /// The issuers.
     #[must_use]
     pub fn issuers(&self) -> &[Issuer] {

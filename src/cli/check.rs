@@ -42,6 +42,8 @@ struct Summary {
     routes: usize,
     upstreams: usize,
     issuers: usize,
+    /// Of the registry; none: there is no registry.
+    clients: Option<usize>,
 }
 
 /// What is wrong, for programs.
@@ -54,6 +56,8 @@ struct Report<'e> {
 
 #[derive(Debug, Serialize)]
 struct Place<'e> {
+    /// The configuration, or a file that it names.
+    file: &'e str,
     path: &'e str,
     /// From 1; 0 for what is wrong in another file.
     line: usize,
@@ -89,7 +93,7 @@ pub fn valid(name: &str, snapshot: &Snapshot, form: Form) -> Result<(), Failure>
             if form == Form::Text {
                 return Err(Failure::Input(message));
             }
-            let place = Place { path: "listeners", line: 0, column: 0, message: &message, hint: None };
+            let place = Place { file: name, path: "listeners", line: 0, column: 0, message: &message, hint: None };
             say_json(&Report { file: name, valid: false, mistakes: vec![place] })?;
             return Err(Failure::Said(2));
         }
@@ -102,6 +106,7 @@ pub fn valid(name: &str, snapshot: &Snapshot, form: Form) -> Result<(), Failure>
         routes: snapshot.routes.routes().len(),
         upstreams: snapshot.pools.len(),
         issuers: snapshot.auth.issuers().len(),
+        clients: snapshot.clients.as_ref().map(|registry| registry.clients().len()),
     };
     match form {
         Form::Json => say_json(&summary),
@@ -118,7 +123,11 @@ impl std::fmt::Display for Summary {
         let Self { file, routes, upstreams, issuers, .. } = self;
         let (routes, upstreams) = (counted(*routes, "route"), counted(*upstreams, "upstream"));
         let issuers = counted(*issuers, "issuer");
-        write!(f, "{file} is valid: {routes}, {upstreams}, {issuers}, listening on {}", self.listeners.join(" and "))?;
+        write!(f, "{file} is valid: {routes}, {upstreams}, {issuers}, ")?;
+        if let Some(clients) = self.clients {
+            write!(f, "{}, ", counted(clients, "client"))?;
+        }
+        write!(f, "listening on {}", self.listeners.join(" and "))?;
         match &self.admin {
             Some(admin) => write!(f, ", admin on {admin}"),
             None => Ok(()),
@@ -130,13 +139,17 @@ fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn report(errors: &ConfigErrors) -> Report<'_> {
-    let mistakes = errors.mistakes().iter().map(|mistake| Place {
-        path: &mistake.path,
-        line: mistake.line,
-        column: mistake.column,
-        message: &mistake.message,
-        hint: mistake.hint.as_deref(),
-    });
-    Report { file: errors.origin(), valid: false, mistakes: mistakes.collect() }
+fn report<'e>(errors: &'e ConfigErrors) -> Report<'e> {
+    let places = |errors: &'e ConfigErrors| {
+        errors.mistakes().iter().map(|mistake| Place {
+            file: errors.origin(),
+            path: &mistake.path,
+            line: mistake.line,
+            column: mistake.column,
+            message: &mistake.message,
+            hint: mistake.hint.as_deref(),
+        })
+    };
+    let mistakes = std::iter::once(errors).chain(errors.files()).flat_map(places).collect();
+    Report { file: errors.origin(), valid: false, mistakes }
 }

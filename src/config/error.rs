@@ -26,6 +26,7 @@ pub struct ConfigErrors {
     pub(super) origin: String,
     pub(super) text: String,
     mistakes: Vec<Mistake>,
+    files: Vec<Self>,
 }
 
 /// A mistake before its line and path are known.
@@ -60,13 +61,24 @@ impl ConfigErrors {
             let (line, column) = place(text, span.start);
             Mistake { path: path_of(&span), span, line, column, message, hint }
         });
-        Self { origin: origin.to_owned(), mistakes: mistakes.collect(), text: text.to_owned() }
+        Self { origin: origin.to_owned(), mistakes: mistakes.collect(), text: text.to_owned(), files: Vec::new() }
+    }
+
+    /// With what is wrong in files that it names.
+    pub(super) fn with_files(self, files: Vec<Self>) -> Self {
+        Self { files, ..self }
     }
 
     /// The mistakes, in the order of the file; at least one.
     #[must_use]
     pub fn mistakes(&self) -> &[Mistake] {
         &self.mistakes
+    }
+
+    /// What is wrong in other files that this one names.
+    #[must_use]
+    pub fn files(&self) -> &[Self] {
+        &self.files
     }
 
     /// The file they are in, or what stands for it.
@@ -77,15 +89,20 @@ impl ConfigErrors {
 
     /// `2 mistakes`.
     pub(super) fn count(&self) -> String {
-        match self.mistakes.len() {
-            1 => "1 mistake".to_owned(),
-            count => format!("{count} mistakes"),
-        }
+        mistakes(self.mistakes.len())
+    }
+}
+
+/// `2 mistakes`.
+pub(super) fn mistakes(count: usize) -> String {
+    match count {
+        1 => "1 mistake".to_owned(),
+        count => format!("{count} mistakes"),
     }
 }
 
 /// Line and column of a byte offset.
-fn place(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or_default();
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
@@ -105,6 +122,14 @@ impl fmt::Display for Mistake {
 /// One line per mistake, as compilers print them, so that editors can jump to the place.
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_own(f)?;
+        self.files.iter().try_for_each(|file| write!(f, "\n{file}"))
+    }
+}
+
+impl ConfigErrors {
+    /// The lines about this file.
+    pub(super) fn write_own(&self, f: &mut impl fmt::Write) -> fmt::Result {
         write!(f, "{}: {}", self.origin, self.count())?;
         for mistake in &self.mistakes {
             write!(f, "\n{}:", self.origin)?;

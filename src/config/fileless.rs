@@ -51,7 +51,7 @@ impl Fileless {
     /// `http://host:port`, two listeners on one port, and so on.
     pub fn compile(&self, generation: u64) -> Result<Snapshot, ConfigErrors> {
         let compiled = compile::compile(&self.file(), &Touched::default(), Path::new(""), generation);
-        let mut snapshot = compiled.map_err(|found| ConfigErrors::new("serve", "", found, |_| String::new()))?;
+        let mut snapshot = compiled.map_err(|wrong| ConfigErrors::new("serve", "", wrong.found, |_| String::new()))?;
         snapshot.logs.access = self.access.clone();
         snapshot.logs.format = self.format;
         Ok(snapshot)

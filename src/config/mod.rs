@@ -7,6 +7,7 @@
 //! [`load`] is the one validator: start, `check` and reload all go through it. It gives a whole valid [`Snapshot`], or
 //! [`ConfigErrors`] with all that is wrong, each with its line and column.
 
+pub mod clients;
 mod compile;
 mod document;
 mod error;
@@ -60,16 +61,22 @@ pub fn load(path: &Path, generation: u64) -> Result<Snapshot, ConfigErrors> {
 /// Everything that is wrong with it.
 pub fn parse(text: &str, origin: &Path, generation: u64) -> Result<Snapshot, ConfigErrors> {
     let (document, mut found) = Document::parse(text);
+    let wrong = |found| ConfigErrors::new(&origin.display().to_string(), text, found, |span| document.path_of(span));
     // With broken syntax, most of what follows would be about the breakage.
     if found.is_empty() {
         let reading = document.read::<raw::File>();
         found = reading.found;
+        let mut files = Vec::new();
         let folder = origin.parent().unwrap_or(Path::new(""));
         match reading.file.map(|file| compile::compile(&file, &reading.touched, folder, generation)) {
             Some(Ok(snapshot)) if found.is_empty() => return Ok(snapshot),
-            Some(Err(more)) => found.extend(more),
+            Some(Err(wrong)) => {
+                found.extend(wrong.found);
+                files = wrong.files;
+            }
             Some(Ok(_)) | None => {}
         }
+        return Err(wrong(found).with_files(files));
     }
-    Err(ConfigErrors::new(&origin.display().to_string(), text, found, |span| document.path_of(span)))
+    Err(wrong(found))
 }

@@ -20,18 +20,31 @@ impl ConfigErrors {
     /// As [`report`](Self::report), with or without color, in lines of at most `width` characters.
     #[must_use]
     pub fn report_with(&self, color: bool, width: usize) -> String {
+        let mut report = self.excerpts(color, width);
+        for file in self.files() {
+            report.push_str(if report.ends_with('\n') { "\n" } else { "\n\n" });
+            report.push_str(&file.report_with(color, width));
+        }
+        report
+    }
+
+    /// Those of this file.
+    fn excerpts(&self, color: bool, width: usize) -> String {
+        let mut report = String::new();
         if self.text.is_empty() {
-            return self.to_string();
+            // Writing to a string cannot fail.
+            _ = self.write_own(&mut report);
+            return report;
         }
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false);
         let excerpts = Excerpts { errors: self, source: NamedSource::new(self.origin(), self.shown()) };
-        let mut report = String::new();
-        match handler.render_report(&mut report, &excerpts) {
-            Ok(()) => report,
+        if let Err(fmt::Error) = handler.render_report(&mut report, &excerpts) {
             // What cannot be drawn can still be said.
-            Err(fmt::Error) => self.to_string(),
+            report.clear();
+            _ = self.write_own(&mut report);
         }
+        report
     }
 
     /// The text with stars in place of secrets that someone wrote into it.

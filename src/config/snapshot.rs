@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 
+use super::clients::Registry;
 use crate::auth::Authenticator;
 use crate::policy::fields::FieldNames;
 use crate::policy::method::MethodSet;
@@ -263,6 +264,8 @@ pub struct Snapshot {
     pub resolver: ResolverConfig,
     /// Identifies callers.
     pub auth: Authenticator,
+    /// Clients that may call; none: all of them.
+    pub clients: Option<Registry>,
     /// Sessions.
     pub sessions: SessionConfig,
     /// Peers that are believed about who the client is.

@@ -34,6 +34,7 @@ impl Folder {
             ("secrets/admin-token", "hunter2-hunter2-hunter2\n".into()),
             ("tls/cert.pem", "cert".into()),
             ("tls/key.pem", "key".into()),
+            ("clients.toml", include_str!("../../deploy/clients.toml").into()),
         ] {
             let path = folder.path(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -105,7 +105,7 @@ where
         // The life of a session does not begin while its client still sends.
         *now = gate.clock().now();
     }
-    let Opened { id, session, replayed } = gate.open(call, &payload, &live.sessions, *now).await?;
+    let Opened { id, session, replayed } = gate.open(call, &payload, live, *now).await?;
     let created = Created {
         session: StateObject::of(&session, id, now.steady),
         access_token: call.token(),

@@ -19,8 +19,11 @@ use crate::policy::rejection::Rejection;
 use crate::policy::route::Action;
 use crate::policy::session::{EndCause, Session, Standing};
 use crate::policy::time::Now;
-use crate::store::{AnyStore, SessionStore};
+use crate::store::{AnyStore, Selector, SessionStore};
 use memo::TokenMemo;
+
+/// Sessions that are revoked between two looks at other work.
+const REVOKED_AT_ONCE: usize = 10_000;
 
 /// What became known of a call on its way, admitted or not: filled in as each stage proves it.
 #[derive(Debug, Default)]
@@ -118,9 +121,9 @@ impl Gate {
         let create = at_endpoint && head.verb() == Verb::Post;
         let (presented, observed) = routed.credentials(head, create)?;
         known.observed = observed;
-        let caller = memo.identify(&live.auth, presented.token())?;
-        known.caller = Some(Arc::clone(&caller));
-        let identified = Identified::new(routed, &presented, caller, now)?;
+        let registered = memo.identify(live, presented.token())?;
+        known.caller = Some(Arc::clone(registered.caller()));
+        let identified = Identified::new(routed, &presented, registered, now)?;
         let Some(id) = presented.session() else {
             return Ok(Admission::Open(OpenCall { identified, presented }));
         };
@@ -133,6 +136,27 @@ impl Gate {
         }
         let call = owned.enter(now.steady)?.admit(now.steady);
         Ok(if at_endpoint { Admission::Read(call) } else { Admission::Forward(Passage::Validated(call)) })
+    }
+
+    /// Revokes all sessions that `selector` selects, and says how many that were.
+    ///
+    /// # Errors
+    /// None with a store in memory.
+    pub async fn revoke(&self, selector: &Selector) -> Result<u64, Rejection> {
+        let (mut after, mut revoked) = (None, 0);
+        loop {
+            let page = self.store.list(selector, after, REVOKED_AT_ONCE).await?;
+            for session in &page {
+                let now = self.clock.now().steady;
+                revoked += u64::from(self.store.end(session.key(), EndCause::Revoked, now).await?);
+            }
+            after = page.last().map(|session| session.key());
+            if page.len() < REVOKED_AT_ONCE {
+                return Ok(revoked);
+            }
+            // A large revocation leaves room for the other duties of the thread.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Ends a session for its owner. Ending what has ended is no error: the owner's wish is fulfilled.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256, digest};
 
 use super::{Gate, OpenCall};
-use crate::config::snapshot::SessionConfig;
+use crate::config::Snapshot;
 use crate::policy::claims::Caller;
 use crate::policy::ids::{Owner, SessionId};
 use crate::policy::rejection::{Rejection, Wait};
+use crate::policy::session::EndCause;
 use crate::policy::time::Now;
 use crate::store::{IdempotentOpening, Opened, Opening, SessionStore};
 
@@ -39,18 +40,18 @@ impl Gate {
     /// Opens a session. `payload` is the body of the call. A session-id that came with the call is never adopted.
     ///
     /// # Errors
-    /// `draining`, `session-limit`, `idempotency-key-reused`.
+    /// `draining`, `session-limit`, `idempotency-key-reused`; `client-not-allowed` if the client was barred meanwhile.
     pub async fn open(
         &self,
         call: &OpenCall<'_, '_>,
         payload: &[u8],
-        rules: &SessionConfig,
+        live: &Snapshot,
         now: Now,
     ) -> Result<Opened, Rejection> {
         if self.is_draining() {
             return Err(Rejection::Draining(DRAIN_WAIT));
         }
-        let caller = call.caller();
+        let (caller, rules) = (call.caller(), &live.sessions);
         let idempotent = call.presented.idempotency_key().map(|key| IdempotentOpening {
             name: opening_name(caller.owner(), key),
             payload: sha256(payload),
@@ -62,10 +63,16 @@ impl Gate {
             owner: Arc::clone(caller.owner()),
             scope: Arc::clone(caller.scope()),
             lifetimes: rules.lifetimes,
-            cap: rules.max_live_per_client,
+            cap: call.identified.live_cap().or_usual(rules.max_live_per_client),
             idempotent,
         };
-        self.store.open(opening, now.steady).await
+        let opened = self.store.open(opening, now.steady).await?;
+        // Who was barred since the token was looked at may have been missed by the end of its other sessions.
+        if live.clients.as_ref().is_some_and(|registry| !registry.clients().allow(caller.owner().client.as_str())) {
+            self.store.end(opened.session.key(), EndCause::Revoked, now.steady).await?;
+            return Err(Rejection::ClientNotAllowed);
+        }
+        Ok(opened)
     }
 }
 

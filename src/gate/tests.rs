@@ -65,7 +65,7 @@ async fn admit(gate: &Gate, live: &Snapshot, request: &Request<()>) -> Result<&'
     Ok(match gate.admit(live, &head, now, &TokenMemo::default(), &mut Known::default()).await? {
         Admission::Forward(_) => "forward",
         Admission::Open(open) => {
-            gate.open(&open, b"", &live.sessions, now).await?;
+            gate.open(&open, b"", live, now).await?;
             "open"
         }
         Admission::Read(_) => "read",
@@ -91,7 +91,7 @@ async fn session(gate: &Gate, live: &Snapshot, client: &str, subject: &str) -> S
     let head = Head::parse(raw, &live.names, &live.via).unwrap();
     let now = gate.clock().now();
     match gate.admit(live, &head, now, &TokenMemo::default(), &mut Known::default()).await.unwrap() {
-        Admission::Open(open) => gate.open(&open, b"", &live.sessions, now).await.unwrap().id.reveal(),
+        Admission::Open(open) => gate.open(&open, b"", live, now).await.unwrap().id.reveal(),
         other => panic!("{other:?}"),
     }
 }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::claims::Caller;
+use super::clients::{LiveCap, Registered};
 use super::credentials::Presented;
 use super::head::Head;
 use super::headers::Observed;
@@ -81,28 +82,33 @@ pub struct ExemptCall<'s> {
     pool: PoolId,
 }
 
-/// A call whose token is good at this moment, belongs to the client that the client-id names, and carries the scopes
-/// of the route.
+/// A call whose token is good at this moment, belongs to the client that the client-id names, which may call, and
+/// carries the scopes of the route.
 #[derive(Debug)]
 pub struct Identified<'s> {
     routed: Routed<'s>,
-    caller: Arc<Caller>,
+    registered: Registered,
 }
 
 impl<'s> Identified<'s> {
     /// Brings credentials and caller together.
     ///
     /// # Errors
-    /// `token-invalid` (times), `client-mismatch`, `session-mismatch`, `scope-insufficient`, in this order.
+    /// `token-invalid` (times), `client-mismatch`, `client-not-allowed`, `session-mismatch`, `scope-insufficient`, in
+    /// this order.
     pub fn new(
         routed: Routed<'s>,
         presented: &Presented<'_>,
-        caller: Arc<Caller>,
+        registered: Registered,
         now: Now,
     ) -> Result<Self, Rejection> {
+        let caller = registered.caller();
         caller.judge(now.wall).map_err(Rejection::TokenInvalid)?;
         if caller.owner().client.as_str() != presented.client() {
             return Err(Rejection::ClientMismatch);
+        }
+        if !registered.is_allowed() {
+            return Err(Rejection::ClientNotAllowed);
         }
         if presented.session().is_some_and(|id| !caller.may_enter(id)) {
             return Err(Rejection::SessionMismatch);
@@ -110,13 +116,19 @@ impl<'s> Identified<'s> {
         if !routed.route.scopes.admits(caller.scopes()) {
             return Err(Rejection::ScopeInsufficient);
         }
-        Ok(Self { routed, caller })
+        Ok(Self { routed, registered })
     }
 
     /// Who calls.
     #[must_use]
     pub const fn caller(&self) -> &Arc<Caller> {
-        &self.caller
+        self.registered.caller()
+    }
+
+    /// Most live sessions of the client.
+    #[must_use]
+    pub const fn live_cap(&self) -> LiveCap {
+        self.registered.live_cap()
     }
 
     /// The route.
@@ -132,11 +144,12 @@ impl<'s> Identified<'s> {
     /// `session-not-found`.
     pub fn own(self, id: SessionId, found: Option<Arc<Session>>) -> Result<Owned<'s>, Rejection> {
         let session = found.ok_or(Rejection::SessionUnknown)?;
-        let same = Arc::ptr_eq(session.owner(), self.caller.owner()) || session.owner() == self.caller.owner();
+        let caller = self.registered.into_caller();
+        let same = Arc::ptr_eq(session.owner(), caller.owner()) || session.owner() == caller.owner();
         if !same {
             return Err(Rejection::SessionForeign);
         }
-        Ok(Owned { route: self.routed.route, caller: self.caller, id, session })
+        Ok(Owned { route: self.routed.route, caller, id, session })
     }
 }
 

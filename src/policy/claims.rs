@@ -249,6 +249,19 @@ impl Caller {
         &self.fields
     }
 
+    /// The same caller with only those of its scopes that `may_use` agrees to. `names` are the scopes that routes know.
+    #[must_use]
+    pub fn narrowed(&self, names: &ScopeNames, may_use: impl Fn(&str) -> bool) -> Self {
+        let kept: Vec<&str> = self.scope.split_ascii_whitespace().filter(|scope| may_use(scope)).collect();
+        let scope = kept.join(" ");
+        Self {
+            fields: CallerFields::of(&self.owner, &scope),
+            scopes: names.known(kept),
+            scope: scope.into(),
+            ..self.clone()
+        }
+    }
+
     /// Who calls: the tuple that sessions are bound to.
     #[must_use]
     pub const fn owner(&self) -> &Arc<Owner> {

@@ -4,6 +4,7 @@
 
 pub mod call;
 pub mod claims;
+pub mod clients;
 pub mod credentials;
 pub mod fields;
 pub mod grpc;

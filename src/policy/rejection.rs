@@ -130,6 +130,8 @@ rejections! {
     TokenInvalid(Why)             => UNAUTHORIZED,           Unauthenticated,   "token-invalid",         "Token invalid", "Get a new access token; the session continues with it.";
     /// The token belongs to another client than the client-id field says.
     ClientMismatch                => FORBIDDEN,              PermissionDenied,  "client-mismatch",       "Client mismatch", "Send the client-id that the access token was issued to.";
+    /// The registry does not know the client, or has it disabled.
+    ClientNotAllowed              => FORBIDDEN,              PermissionDenied,  "client-not-allowed",    "Client not allowed", "This client may not use the API; ask the operator.";
     /// The token lacks a scope that the route demands.
     ScopeInsufficient             => FORBIDDEN,              PermissionDenied,  "scope-insufficient",    "Scope insufficient", "Get an access token with the scopes that this call needs.";
     /// The token is bound to another session.

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing_appender::non_blocking::WorkerGuard;
 
+use super::clients;
 use super::entrance::Entrance;
 use super::fronts::AdminFront;
 use super::listener::{self, ConnectionStats, ListenError};
@@ -369,6 +370,7 @@ fn run_control(control: &Arc<Control>, socket: Option<std::net::TcpListener>, ad
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::spawn(sweep(Arc::clone(control)));
+        tokio::spawn(clients::keep(Arc::clone(&control.gate), Arc::clone(&control.live)));
         let upstreams = Arc::clone(&control.upstreams);
         tokio::spawn(async move { upstreams.supervise().await });
         let timer = Timer::start();

@@ -23,6 +23,7 @@ use crate::timer::Timer;
 mod answer;
 mod batch;
 mod body;
+mod clients;
 mod connection;
 mod drain;
 pub mod entrance;

@@ -5,7 +5,7 @@
 //! queue in the order they ended. No lock is held for more than a stated number of entries: the map has many small
 //! shards, and a sweep takes a bounded bite.
 
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -133,6 +133,15 @@ impl MemoryStore {
         let ended = [0, 1, 2].map(|cause: usize| self.ended_total[cause].load(Ordering::Relaxed));
         let tombstones = self.ended.lock().len() as u64;
         StoreCounts { opened, ended, live: opened.saturating_sub(ended.iter().sum()), tombstones }
+    }
+
+    /// Live sessions of the clients that `wanted` names, by client, whatever issuer named it.
+    pub fn live_of(&self, wanted: impl Fn(&str) -> bool) -> HashMap<ClientId, u64> {
+        let mut found: HashMap<ClientId, u64> = HashMap::new();
+        for live in self.live_by_client.iter().filter(|live| wanted(live.key().1.as_str())) {
+            *found.entry(live.key().1.clone()).or_insert(0) += u64::from(*live.value());
+        }
+        found
     }
 
     fn get(&self, key: SessionKey) -> Option<Arc<Session>> {

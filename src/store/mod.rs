@@ -17,6 +17,7 @@ mod contract;
 
 use std::sync::Arc;
 
+use crate::policy::clients::Clients;
 use crate::policy::ids::{Owner, SessionId, SessionKey};
 use crate::policy::rejection::Rejection;
 use crate::policy::session::{EndCause, Lifetimes, Progress, Session};
@@ -72,6 +73,8 @@ pub struct Selector {
     pub subject: Option<Box<str>>,
     /// Those opened before this moment.
     pub issued_before: Option<Timestamp>,
+    /// Those whose client these do not allow.
+    pub barred_by: Option<Arc<Clients>>,
 }
 
 impl Selector {
@@ -83,6 +86,7 @@ impl Selector {
             && self.client.as_deref().is_none_or(|client| client == owner.client.as_str())
             && (self.subject.is_none() || self.subject == owner.subject)
             && self.issued_before.is_none_or(|moment| session.opened() < moment)
+            && self.barred_by.as_ref().is_none_or(|clients| !clients.allow(owner.client.as_str()))
     }
 }
 

@@ -58,6 +58,10 @@ metrics! {
     TOKEN_CACHE_HITS = COUNTER "sessiongate_token_cache_hits_total" [] "Tokens found verified, since the keys were loaded; a connection's own last token is not looked up.";
     TOKEN_CACHE_MISSES = COUNTER "sessiongate_token_cache_misses_total" [] "Tokens whose signature was verified or found wanting, since the keys were loaded.";
     TOKEN_CACHE_SIZE = GAUGE "sessiongate_token_cache_entries" [] "Verified tokens remembered.";
+    CLIENTS = GAUGE "sessiongate_clients" ["state"] "Clients in the registry in force, by state.";
+    CLIENTS_AGE = GAUGE "sessiongate_clients_age_seconds" [] "Time since the registry of clients in force was read.";
+    CLIENTS_RELOADS = COUNTER "sessiongate_clients_reloads_total" ["result"] "Readings of the registry of clients by result, since the configuration was read.";
+    CLIENTS_LAST_OK = GAUGE "sessiongate_clients_last_reload_successful" [] "1 if the registry of clients was taken when it was read last, 0 if it was refused and the one before stayed.";
     CONNECTIONS_ACCEPTED = COUNTER "sessiongate_connections_accepted_total" [] "Client connections accepted.";
     CONNECTIONS_OPEN = GAUGE "sessiongate_connections_open" [] "Client connections open.";
     ACCEPT_ERRORS = COUNTER "sessiongate_accept_errors_total" ["reason"] "Connections that could not be accepted, by reason.";

@@ -73,6 +73,7 @@ fn the_annotated_configuration_checks_out() {
         let text = with_stand_ins(&std::fs::read_to_string(&path).expect("a file"), dir.path());
         let copy = dir.path().join("sessiongate.toml");
         std::fs::write(&copy, text).expect("a copy");
+        std::fs::copy(deploy().join("clients.toml"), dir.path().join("clients.toml")).expect("the registry");
         let done = finish(binary().arg("check").arg(&copy));
         assert_eq!(done.code, Some(0), "{}: {done:?}", path.display());
     }

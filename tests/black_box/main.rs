@@ -5,6 +5,7 @@ mod admin;
 mod balancing;
 mod breaking;
 mod cli;
+mod clients;
 mod config;
 mod cors;
 mod demo;

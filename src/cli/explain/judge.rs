@@ -8,6 +8,7 @@ use serde::Serialize;
 use sessiongate::config::Snapshot;
 use sessiongate::policy::call::{Identified, Routed};
 use sessiongate::policy::claims::Caller;
+use sessiongate::policy::clients::Registered;
 use sessiongate::policy::credentials::Presented;
 use sessiongate::policy::fields::Role;
 use sessiongate::policy::head::{Head, RawHead};
@@ -153,8 +154,13 @@ impl Judge<'_> {
 
         let caller = live.auth.identify(presented.token());
         let caller = caller.map_err(|rejection| self.refuse("token", rejection, vec![], vec![]))?;
-        let identified = Identified::new(routed, &presented, Arc::clone(&caller), self.now);
-        self.split(route, &presented, &caller, identified.err())?;
+        let registered = match &live.clients {
+            Some(registry) => registry.clients().register(Arc::clone(&caller), live.auth.scopes()),
+            None => Registered::unlisted(Arc::clone(&caller)),
+        };
+        let may_use = Arc::clone(registered.caller().scope());
+        let identified = Identified::new(routed, &presented, registered, self.now);
+        self.split(route, &presented, &caller, &may_use, identified.err())?;
 
         let Some(id) = presented.session() else {
             self.pass("session", vec!["this call opens one".into()]);
@@ -179,18 +185,29 @@ impl Judge<'_> {
         route: &Route,
         presented: &Presented<'_>,
         caller: &Caller,
+        may_use: &str,
         refused: Option<Rejection>,
     ) -> Result<(), Verdict> {
         let client = &caller.owner().client;
         let lacking = needs(route).unwrap_or_default();
-        let mismatch = format!("client-id says {}", presented.client());
+        let why_not = match refused {
+            Some(Rejection::ClientNotAllowed) => match self.live.clients.as_ref().map(|registry| registry.snapshot()) {
+                Some(clients) if clients.get(client.as_str()).is_some() => "the registry has it disabled".to_owned(),
+                _ => "the registry does not know it".to_owned(),
+            },
+            _ => format!("client-id says {}", presented.client()),
+        };
+        let mut scopes = vec![format!("the token has {}", quoted(caller.scope()))];
+        if **caller.scope() != *may_use {
+            scopes.push(format!("its client may use {} of them", quoted(may_use)));
+        }
         let stages = [
             ("token", self.about_token(caller), vec![]),
-            ("client", vec![format!("the token is of client {client}")], vec![mismatch]),
-            ("scopes", vec![format!("the token has {}", quoted(caller.scope()))], vec![lacking]),
+            ("client", vec![format!("the token is of client {client}")], vec![why_not]),
+            ("scopes", scopes, vec![lacking]),
         ];
         let stops_at = refused.map(|rejection| match rejection {
-            Rejection::ClientMismatch | Rejection::SessionMismatch => "client",
+            Rejection::ClientMismatch | Rejection::ClientNotAllowed | Rejection::SessionMismatch => "client",
             Rejection::ScopeInsufficient => "scopes",
             _ => "token",
         });

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::document::Touched;
-use crate::config::error::Found;
+use crate::config::error::{ConfigErrors, Found};
 use crate::config::raw::{At, Limit, Period};
+
+use super::Wrong;
 
 /// Longest name of a route, an upstream or an issuer.
 const NAME_MAX: usize = 64;
@@ -18,15 +20,16 @@ pub(super) struct Context<'a> {
     folder: &'a Path,
     touched: &'a Touched,
     found: Vec<Found>,
+    files: Vec<ConfigErrors>,
 }
 
 impl<'a> Context<'a> {
     pub(super) const fn new(folder: &'a Path, touched: &'a Touched) -> Self {
-        Self { folder, touched, found: Vec::new() }
+        Self { folder, touched, found: Vec::new(), files: Vec::new() }
     }
 
-    pub(super) fn into_found(self) -> Vec<Found> {
-        self.found
+    pub(super) fn into_wrong(self) -> Wrong {
+        Wrong { found: self.found, files: self.files }
     }
 
     /// How many mistakes were noted so far.
@@ -47,6 +50,11 @@ impl<'a> Context<'a> {
     /// Notes a mistake and what to do about it, if anything comes to mind.
     pub(super) fn mistake_guess(&mut self, at: Range<usize>, message: impl Into<String>, hint: Option<String>) {
         self.found.push(Found { hint, ..Found::new(at, message) });
+    }
+
+    /// Notes what is wrong with another file, beside the mistake where it is named.
+    pub(super) fn mistakes_of(&mut self, files: Vec<ConfigErrors>) {
+        self.files.extend(files);
     }
 
     /// Notes that `key` of `table` is not there or empty, unless it was taken out for a mistake of its own.

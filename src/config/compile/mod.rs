@@ -3,6 +3,7 @@
 //! Each part judges its tables, notes what is wrong in the [`Context`], and goes on with something harmless in its
 //! place; a snapshot is made only if nothing was noted.
 
+mod clients;
 mod context;
 mod cors;
 mod headers;
@@ -20,17 +21,25 @@ use std::sync::Arc;
 use crate::auth::{Authenticator, CACHE_CAPACITY};
 
 use super::document::Touched;
-use super::error::Found;
+use super::error::{ConfigErrors, Found};
 use super::raw::{File, VERSION};
 use super::snapshot::Snapshot;
 use context::Context;
 pub(in crate::config) use context::plain;
 
+/// Everything that is wrong.
+pub(super) struct Wrong {
+    /// With the file itself.
+    pub(super) found: Vec<Found>,
+    /// With files that it names and that are read as it is.
+    pub(super) files: Vec<ConfigErrors>,
+}
+
 /// Compiles `file`. Relative paths in it start at `folder`; `touched` says what of it could not be read.
 ///
 /// # Errors
 /// Every mistake.
-pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation: u64) -> Result<Snapshot, Vec<Found>> {
+pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation: u64) -> Result<Snapshot, Wrong> {
     let mut cx = Context::new(folder, touched);
     check_version(&mut cx, file);
 
@@ -46,10 +55,10 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
     let resolver = upstreams::resolver(&mut cx, &file.resolver);
     let (routes, scopes, cors) = routes::table(&mut cx, file, &pool_names);
     let issuers = issuers::issuers(&mut cx, file);
+    let clients = file.clients.as_ref().and_then(|table| clients::registry(&mut cx, table));
 
-    let found = cx.into_found();
-    if !found.is_empty() {
-        return Err(found);
+    if cx.count() > 0 {
+        return Err(cx.into_wrong());
     }
     Ok(Snapshot {
         generation,
@@ -65,6 +74,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
         pools,
         resolver,
         auth: Authenticator::new(issuers, scopes, CACHE_CAPACITY),
+        clients,
         sessions,
         trusted_proxies,
         errors,

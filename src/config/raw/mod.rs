@@ -4,6 +4,7 @@
 //! Reading a file checks its shape only: keys, types, the spelling of words. What a value means, alone and beside
 //! others, is for `compile` to judge; so most fields are wrapped in [`At`], which knows their place.
 
+mod clients;
 mod cors;
 mod headers;
 mod issuers;
@@ -16,6 +17,7 @@ mod values;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use clients::Clients;
 pub use cors::Cors;
 pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
 pub use issuers::{ClientClaimName, Issuer, Key, SecretRef, SignatureAlgorithm};
@@ -29,7 +31,7 @@ pub use upstreams::{
     BalanceName, Ejection, HealthCheck, HostAction, ProtocolName, Resolver, RetryBudget, Upstream, UpstreamHttp2,
     UpstreamTls,
 };
-pub use values::{BodyLimit, Limit, Period, Size};
+pub use values::{BodyLimit, Count, Limit, Period, Size};
 
 /// The version of the file format that this program reads.
 pub const VERSION: i64 = 1;
@@ -64,6 +66,9 @@ pub struct File {
     /// Authorization servers whose tokens are accepted. At least one.
     #[schemars(length(min = 1), extend("x-required" = true))]
     pub issuers: Vec<Table<Issuer>>,
+    /// Clients that were onboarded. Default: every client of a valid token is allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Table<Clients>>,
     /// How names of upstream servers are resolved.
     pub resolver: Table<Resolver>,
     /// Pools of servers that calls are forwarded to. At least one.

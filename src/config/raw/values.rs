@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -210,6 +211,25 @@ impl JsonSchema for Limit {
     }
 }
 
+/// A number from 1, or `"unlimited"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count(pub Option<NonZeroU32>);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const FORM: &str = "write a number from 1 to 4294967295, or \"unlimited\"";
+        let text = |text: &str| match text {
+            "unlimited" => Ok(Self(None)),
+            _ => Err(format!("{text:?} is not a number; {FORM}")),
+        };
+        let number = |number: u64| match u32::try_from(number).ok().and_then(NonZeroU32::new) {
+            Some(number) => Ok(Self(Some(number))),
+            None => Err(format!("{number} is out of range; {FORM}")),
+        };
+        deserializer.deserialize_any(TextOrNumber { expecting: "a number", text, number })
+    }
+}
+
 struct TextOrNumber<T, N> {
     expecting: &'static str,
     text: T,
@@ -269,6 +289,9 @@ mod tests {
         assert_eq!(read("\"off\""), Ok(Limit(None)));
         assert_eq!(read("\"5s\""), Ok(Limit(Some(Period::secs(5)))));
         assert!(read::<Limit>("\"never\"").is_err() && read::<Limit>("5").is_err());
+        assert_eq!(read("\"unlimited\""), Ok(Count(None)));
+        assert_eq!(read("5"), Ok(Count(NonZeroU32::new(5))));
+        assert!(read::<Count>("0").is_err() && read::<Count>("-1").is_err() && read::<Count>("\"5\"").is_err());
         assert_eq!(read("\"1KiB\""), Ok(BodyLimit(Some(Size(1024)))));
     }
 

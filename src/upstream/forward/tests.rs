@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::call::Routed;
 use crate::policy::claims::{Caller, ClaimRules, Claims, ClientClaim};
+use crate::policy::clients::Registered;
 use crate::policy::head::RawHead;
 use crate::policy::headers::{HeaderRules, Mode};
 use crate::policy::ids::SessionId;
@@ -60,7 +61,8 @@ fn passage<'s>(routes: &'s RouteTable, head: &Head<'_>) -> Passage<'s> {
     let (caller, id) = (caller(), presented.session().unwrap());
     let lifetimes = Lifetimes { idle: Duration::from_secs(9), absolute: Duration::from_secs(9) };
     let session = Session::open(id.key(), Arc::clone(caller.owner()), "".into(), lifetimes, now.steady);
-    let identified = crate::policy::call::Identified::new(routed, &presented, caller, now).unwrap();
+    let identified =
+        crate::policy::call::Identified::new(routed, &presented, Registered::unlisted(caller), now).unwrap();
     let owned = identified.own(id, Some(Arc::new(session))).unwrap();
     Passage::Validated(owned.enter(now.steady).unwrap().admit(now.steady))
 }

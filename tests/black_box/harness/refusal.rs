@@ -14,6 +14,7 @@ const CODES: &[(&str, &[u16])] = &[
     ("method-not-implemented", &[501]),
     ("scope-insufficient", &[403]),
     ("client-mismatch", &[403]),
+    ("client-not-allowed", &[403]),
     ("session-mismatch", &[403]),
     ("header-missing", &[400]),
     ("header-invalid", &[400]),

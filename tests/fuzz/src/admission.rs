@@ -138,7 +138,7 @@ impl World {
         let now = self.gate.clock().now();
         let admission = self.gate.admit(&self.live, &head, now, &self.memo, &mut Known::default()).now_or_never();
         let Some(Ok(Admission::Open(open))) = admission else { panic!("{admission:?}") };
-        let opened = self.gate.open(&open, b"", &self.live.sessions, now).now_or_never();
+        let opened = self.gate.open(&open, b"", &self.live, now).now_or_never();
         opened.expect("in memory").expect("opened").id
     }
 
