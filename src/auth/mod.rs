@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use jsonwebtoken::Algorithm;
 use quick_cache::sync::Cache;
 
 use crate::policy::claims::{Caller, ClaimRules};
 use crate::policy::rejection::{Rejection, Why};
 use crate::policy::scopes::ScopeNames;
 use keys::VerificationKey;
+use verify::Unverified;
 
 /// Tokens remembered by default.
 pub const CACHE_CAPACITY: usize = 100_000;
@@ -28,8 +30,41 @@ pub struct Issuer {
     pub name: Arc<str>,
     /// What its tokens must say.
     pub claims: ClaimRules,
+    /// What the header of its tokens must say they are.
+    pub typ: TokenType,
+    /// Signature algorithms of its tokens; empty: all that its keys verify.
+    pub algorithms: Vec<Algorithm>,
     /// Its keys; never shared with another issuer.
     pub keys: Vec<VerificationKey>,
+}
+
+/// What the `typ` of a token must say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TokenType {
+    /// Anything.
+    #[default]
+    Any,
+    /// That it is an access token: `at+jwt` (RFC 9068 section 2.1).
+    AtJwt,
+}
+
+impl Issuer {
+    /// An issuer with these keys.
+    #[must_use]
+    pub fn with_keys(name: &str, claims: ClaimRules, keys: Vec<VerificationKey>) -> Self {
+        Self { name: name.into(), claims, typ: TokenType::Any, algorithms: Vec::new(), keys }
+    }
+
+    /// Judges what a token says of itself.
+    fn admits(&self, token: &Unverified<'_>) -> Result<(), Why> {
+        if self.typ == TokenType::AtJwt && !token.is_access_token() {
+            return Err(Why::Type);
+        }
+        if !self.algorithms.is_empty() && !self.algorithms.contains(&token.algorithm()) {
+            return Err(Why::Algorithm);
+        }
+        Ok(())
+    }
 }
 
 /// Counts of the verified-token cache since the authenticator was made.
@@ -81,9 +116,10 @@ impl Authenticator {
     }
 
     fn verify(&self, token: &str) -> Result<Caller, Why> {
-        let unverified = verify::Unverified::parse(token)?;
+        let unverified = Unverified::parse(token)?;
         let claims = unverified.claims()?;
         let issuer = self.issuer(claims.issuer()).ok_or(Why::Issuer)?;
+        issuer.admits(&unverified)?;
         unverified.verify(&issuer.keys)?;
         claims.caller(&issuer.claims, &self.scopes, |text| self.names.intern(text))
     }

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -7,19 +5,11 @@ use serde_json::json;
 
 use super::*;
 use crate::auth::keys::KeyError;
-use crate::policy::claims::ClientClaim;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 fn issuer(name: &str, iss: Option<&str>, keys: Vec<VerificationKey>) -> Issuer {
-    let claims = ClaimRules {
-        issuer: iss.map(Arc::from),
-        audiences: vec![],
-        leeway: Duration::from_secs(30),
-        client_claims: ClientClaim::ALL.to_vec(),
-        sid_binds: true,
-    };
-    Issuer { name: name.into(), claims, keys }
+    Issuer::with_keys(name, ClaimRules { issuer: iss.map(Arc::from), ..ClaimRules::default() }, keys)
 }
 
 fn secret(kid: Option<&str>, bytes: &[u8]) -> VerificationKey {
@@ -83,7 +73,9 @@ fn forged_and_foreign_tokens_are_refused_with_their_reason() {
         (raw(r#"{"alg":"none"}"#, &payload, b"x"), Why::Algorithm),
         (raw(r#"{"alg":"NoNe"}"#, &payload, b"x"), Why::Algorithm),
         (raw(r#"{"alg":"RS256"}"#, &payload, b"x"), Why::Algorithm),
-        (raw(r#"{"alg":"HS256","alg":"none"}"#, &payload, b"x"), Why::Algorithm),
+        (raw(r#"{"alg":"HS256","alg":"none"}"#, &payload, b"x"), Why::Shape),
+        (signed(r#"{"alg":"HS256","x":1,"x":1}"#), Why::Shape),
+        (signed(r#"{"alg":"HS256","jwk":{"k":1,"k":2}}"#), Why::Shape),
         (signed(r#"{"alg":"HS256","crit":["exp"]}"#), Why::Critical),
         (signed(r#"{"alg":"HS256","b64":false}"#), Why::Critical),
         (raw("not json", &payload, b"x"), Why::Shape),
@@ -92,6 +84,30 @@ fn forged_and_foreign_tokens_are_refused_with_their_reason() {
         assert_eq!(auth.identify(&token).unwrap_err(), Rejection::TokenInvalid(why), "{token}");
     }
     assert_eq!(auth.remembered(), 0);
+}
+
+#[test]
+fn an_issuer_can_demand_the_type_of_access_tokens() {
+    let mut strict = issuer("main", None, vec![secret(None, SECRET)]);
+    strict.typ = TokenType::AtJwt;
+    let auth = authenticator(vec![strict]);
+    for typ in ["at+jwt", "AT+JWT", "application/at+jwt"] {
+        assert!(auth.identify(&signed(&format!(r#"{{"alg":"HS256","typ":"{typ}"}}"#))).is_ok(), "{typ}");
+    }
+    for header in [r#"{"alg":"HS256"}"#, r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"alg":"HS256","typ":"xat+jwt"}"#] {
+        assert_eq!(auth.identify(&signed(header)).unwrap_err(), Rejection::TokenInvalid(Why::Type), "{header}");
+    }
+}
+
+#[test]
+fn an_issuer_can_have_fewer_algorithms_than_its_keys() {
+    let mut strict = issuer("main", None, vec![secret(None, SECRET)]);
+    strict.algorithms = vec![Algorithm::HS384, Algorithm::HS512];
+    let auth = authenticator(vec![strict]);
+    let refused = auth.identify(&signed(r#"{"alg":"HS256"}"#)).unwrap_err();
+    assert_eq!(refused, Rejection::TokenInvalid(Why::Algorithm));
+    let token = encode(&Header::new(Algorithm::HS512), &claims(), &EncodingKey::from_secret(SECRET)).unwrap();
+    assert!(auth.identify(&token).is_ok());
 }
 
 #[test]

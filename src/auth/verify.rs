@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::keys::VerificationKey;
 use crate::policy::claims::Claims;
+use crate::policy::members::Members;
 use crate::policy::rejection::Why;
 
 /// A compact token taken apart; nothing of it is verified.
@@ -17,6 +18,7 @@ pub(super) struct Unverified<'t> {
     signature: &'t str,
     algorithm: Algorithm,
     kid: Option<String>,
+    typ: Option<String>,
 }
 
 /// The header. `jwk`, `jku`, `x5u` and `x5c` bring keys of the sender's choice: they are not even read.
@@ -25,6 +27,8 @@ struct JoseHeader {
     alg: Algorithm,
     #[serde(default)]
     kid: Option<String>,
+    #[serde(default)]
+    typ: Option<String>,
     #[serde(default)]
     crit: Option<serde::de::IgnoredAny>,
     #[serde(default)]
@@ -39,19 +43,35 @@ impl<'t> Unverified<'t> {
         if payload.contains('.') || payload.is_empty() || signature.is_empty() {
             return Err(Why::Shape);
         }
-        let header: JoseHeader = serde_json::from_str(&text(header)?).map_err(|error| {
+        let header = text(header)?;
+        if Members::read(&header).is_none() {
+            return Err(Why::Shape);
+        }
+        let header: JoseHeader = serde_json::from_str(&header).map_err(|error| {
             // `none`, in whatever spelling, is an algorithm nobody has.
             if error.is_data() { Why::Algorithm } else { Why::Shape }
         })?;
         if header.crit.is_some() || header.b64.is_some() {
             return Err(Why::Critical);
         }
-        Ok(Self { message, payload, signature, algorithm: header.alg, kid: header.kid })
+        Ok(Self { message, payload, signature, algorithm: header.alg, kid: header.kid, typ: header.typ })
     }
 
     /// The claims as they stand there, to find the issuer by. Believe nothing of them before [`Self::verify`].
     pub(super) fn claims(&self) -> Result<Claims, Why> {
-        serde_json::from_str(&text(self.payload)?).map_err(|_| Why::Claims)
+        Claims::read(&text(self.payload)?)
+    }
+
+    /// Whether the header says that this is an access token (RFC 9068 section 2.1). Media types have any case, and their
+    /// prefix is usually left out (RFC 7515 section 4.1.9).
+    pub(super) fn is_access_token(&self) -> bool {
+        let typ = self.typ.as_deref().unwrap_or_default();
+        ["at+jwt", "application/at+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known))
+    }
+
+    /// Its algorithm, as it says itself.
+    pub(super) const fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// Verifies the signature with the key that `kid` names, or without `kid` with every key that can verify the

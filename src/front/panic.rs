@@ -54,7 +54,7 @@ mod tests {
     use crate::config::Live;
     use crate::front::{Peer, Proxy};
     use crate::gate::Gate;
-    use crate::policy::claims::{ClaimRules, ClientClaim};
+    use crate::policy::claims::ClaimRules;
     use crate::store::AnyStore;
     use crate::store::memory::MemoryStore;
     use crate::telemetry::{Recorder, Telemetry};
@@ -77,15 +77,9 @@ mod tests {
     }
 
     fn proxy() -> Arc<Proxy> {
-        let claims = ClaimRules {
-            issuer: None,
-            audiences: vec![],
-            leeway: std::time::Duration::ZERO,
-            client_claims: ClientClaim::ALL.to_vec(),
-            sid_binds: true,
-        };
         let keys = vec![VerificationKey::from_secret(SECRET, None, &[]).unwrap()];
-        let auth = Authenticator::new(vec![Issuer { name: "main".into(), claims, keys }], Default::default(), 100);
+        let auth =
+            Authenticator::new(vec![Issuer::with_keys("main", ClaimRules::default(), keys)], Default::default(), 100);
         let live = Arc::new(Live::new(testing::snapshot(auth)));
         let gate = Arc::new(Gate::new(AnyStore::Memory(MemoryStore::default()), Clock::default()));
         let recorder = Arc::new(Recorder::new(Arc::new(Telemetry::new(None))));

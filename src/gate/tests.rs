@@ -11,7 +11,7 @@ use super::*;
 use crate::auth::keys::VerificationKey;
 use crate::auth::{Authenticator, Issuer};
 use crate::config::Snapshot;
-use crate::policy::claims::{ClaimRules, ClientClaim};
+use crate::policy::claims::ClaimRules;
 use crate::policy::head::RawHead;
 use crate::policy::route::Route;
 use crate::store::memory::MemoryStore;
@@ -20,15 +20,9 @@ use crate::testing;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 fn snapshot() -> Snapshot {
-    let claims = ClaimRules {
-        issuer: None,
-        audiences: vec![],
-        leeway: Duration::from_secs(30),
-        client_claims: ClientClaim::ALL.to_vec(),
-        sid_binds: true,
-    };
     let keys = vec![VerificationKey::from_secret(SECRET, None, &[]).unwrap()];
-    let auth = Authenticator::new(vec![Issuer { name: "main".into(), claims, keys }], Default::default(), 100);
+    let auth =
+        Authenticator::new(vec![Issuer::with_keys("main", ClaimRules::default(), keys)], Default::default(), 100);
     testing::snapshot(auth)
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use super::ids::{ClientId, Owner, SessionId};
+use super::members::Members;
 use super::rejection::Why;
 use super::scopes::{ScopeNames, ScopeSet};
 use super::time::Timestamp;
@@ -42,6 +43,9 @@ pub struct Claims {
     scp: Option<ScopeList>,
     #[serde(default)]
     sid: Option<String>,
+    /// All claims by name.
+    #[serde(skip)]
+    all: Members,
 }
 
 /// `aud`: one audience or several.
@@ -117,6 +121,20 @@ impl ClientClaim {
     }
 }
 
+/// A claim that can hold the scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScopeClaim {
+    /// `scope`: names with spaces between them (RFC 9068 section 2.2.3).
+    Scope,
+    /// `scp`: a list of names, or text as in `scope`.
+    Scp,
+}
+
+impl ScopeClaim {
+    /// Both, in the order they are tried by default.
+    pub const ALL: [Self; 2] = [Self::Scope, Self::Scp];
+}
+
 /// What an issuer's tokens must say.
 #[derive(Debug, Clone)]
 pub struct ClaimRules {
@@ -128,11 +146,39 @@ pub struct ClaimRules {
     pub leeway: Duration,
     /// Claims that name the client, in the order they are tried.
     pub client_claims: Vec<ClientClaim>,
+    /// Claims that hold the scopes; the first that is there counts.
+    pub scope_claims: Vec<ScopeClaim>,
+    /// Further claims that must be there, whatever they say.
+    pub required: Vec<Box<str>>,
     /// Whether a `sid` claim binds the token to one session.
     pub sid_binds: bool,
 }
 
+impl Default for ClaimRules {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            audiences: Vec::new(),
+            leeway: Duration::from_secs(30),
+            client_claims: ClientClaim::ALL.to_vec(),
+            scope_claims: ScopeClaim::ALL.to_vec(),
+            required: Vec::new(),
+            sid_binds: true,
+        }
+    }
+}
+
 impl Claims {
+    /// Reads the JSON of a token.
+    ///
+    /// # Errors
+    /// [`Why::Claims`] if it is no object, a claim is there twice, at whatever depth, or one we read has the wrong type.
+    pub fn read(json: &str) -> Result<Self, Why> {
+        let all = Members::read(json).ok_or(Why::Claims)?;
+        let claims: Self = serde_json::from_str(json).map_err(|_| Why::Claims)?;
+        Ok(Self { all, ..claims })
+    }
+
     /// The issuer the token names.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
@@ -165,17 +211,23 @@ impl Claims {
         if !rules.audiences.is_empty() && !rules.audiences.iter().any(|wanted| audience_fits(wanted)) {
             return Err(Why::Audience);
         }
+        if !rules.required.iter().all(|name| self.all.contains(name)) {
+            return Err(Why::Claims);
+        }
         let client = rules.client_claims.iter().find_map(|claim| self.client(*claim)).ok_or(Why::Claims)?;
         let client = ClientId::from_shared(intern(client)).map_err(|_| Why::Claims)?;
         let sid = match self.sid.as_deref().filter(|_| rules.sid_binds) {
             Some(sid) => SidClaim::Bound(SessionId::parse(sid.as_bytes()).ok()),
             None => SidClaim::Free,
         };
-        let text = match (self.scope, self.scp) {
-            (Some(scope), _) | (None, Some(ScopeList::Text(scope))) => scope,
-            (None, Some(ScopeList::List(scopes))) => scopes.join(" "),
-            (None, None) => String::new(),
-        };
+        let text = rules.scope_claims.iter().find_map(|claim| match (claim, &self.scope, &self.scp) {
+            (ScopeClaim::Scope, Some(scope), _) | (ScopeClaim::Scp, _, Some(ScopeList::Text(scope))) => {
+                Some(scope.clone())
+            }
+            (ScopeClaim::Scp, _, Some(ScopeList::List(scopes))) => Some(scopes.join(" ")),
+            (ScopeClaim::Scope, None, _) | (ScopeClaim::Scp, _, None) => None,
+        });
+        let text = text.unwrap_or_default();
         let issuer = match &rules.issuer {
             Some(issuer) => Some(Arc::clone(issuer)),
             None => self.iss.as_deref().map(&intern),
@@ -321,18 +373,11 @@ mod tests {
     use super::*;
 
     fn rules() -> ClaimRules {
-        ClaimRules {
-            issuer: None,
-            audiences: vec![],
-            leeway: Duration::from_secs(30),
-            client_claims: ClientClaim::ALL.to_vec(),
-            sid_binds: true,
-        }
+        ClaimRules::default()
     }
 
     fn caller(json: &str, rules: &ClaimRules) -> Result<Caller, Why> {
-        let claims: Claims = serde_json::from_str(json).map_err(|_| Why::Claims)?;
-        claims.caller(rules, &ScopeNames::default(), |text| text.into())
+        Claims::read(json)?.caller(rules, &ScopeNames::default(), |text| text.into())
     }
 
     #[test]
@@ -356,6 +401,8 @@ mod tests {
             r#"{"client_id":"a","exp":600,"nbf":"1"}"#,
             r#"{"client_id":"a","exp":600,"exp":700}"#,
             r#"{"client_id":"a","exp":null}"#,
+            r#"{"client_id":"a","exp":600,"x":1,"x":1}"#,
+            r#"{"client_id":"a","exp":600,"act":{"x":1,"x":1}}"#,
         ] {
             assert_eq!(caller(wrong, &rules()).unwrap_err(), Why::Claims, "{wrong}");
         }
@@ -414,6 +461,36 @@ mod tests {
         assert!(!caller(r#"{"client_id":"a","exp":1,"sid":"elsewhere"}"#, &rules()).unwrap().may_enter(id));
         let ignored = ClaimRules { sid_binds: false, ..rules() };
         assert!(caller(r#"{"client_id":"a","exp":1,"sid":"elsewhere"}"#, &ignored).unwrap().may_enter(id));
+    }
+
+    #[test]
+    fn scopes_come_from_the_first_claim_that_is_there() {
+        let both = r#"{"client_id":"a","exp":1,"scope":"x y","scp":["z"]}"#;
+        let only = |claims: &[ScopeClaim]| ClaimRules { scope_claims: claims.to_vec(), ..rules() };
+        for (json, rules, scope) in [
+            (both, rules(), "x y"),
+            (both, only(&[ScopeClaim::Scp, ScopeClaim::Scope]), "z"),
+            (both, only(&[ScopeClaim::Scp]), "z"),
+            (r#"{"client_id":"a","exp":1,"scp":["x","y"]}"#, rules(), "x y"),
+            (r#"{"client_id":"a","exp":1,"scp":"x y"}"#, rules(), "x y"),
+            (r#"{"client_id":"a","exp":1,"scp":"x y"}"#, only(&[ScopeClaim::Scope]), ""),
+        ] {
+            assert_eq!(&**caller(json, &rules).unwrap().scope(), scope, "{json}");
+        }
+        assert_eq!(caller(r#"{"client_id":"a","exp":1,"scope":["x"]}"#, &rules()).unwrap_err(), Why::Claims);
+    }
+
+    #[test]
+    fn claims_can_be_demanded() {
+        let rules = ClaimRules { required: vec!["jti".into(), "sub".into()], ..rules() };
+        assert!(caller(r#"{"client_id":"a","exp":1,"sub":"s","jti":"1"}"#, &rules).is_ok());
+        for wrong in [
+            r#"{"client_id":"a","exp":1,"sub":"s"}"#,
+            r#"{"client_id":"a","exp":1,"sub":"s","jti":null}"#,
+            r#"{"client_id":"a","exp":1,"sub":"s","JTI":"1"}"#,
+        ] {
+            assert_eq!(caller(wrong, &rules).unwrap_err(), Why::Claims, "{wrong}");
+        }
     }
 
     #[test]

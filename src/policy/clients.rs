@@ -170,7 +170,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::policy::claims::{ClaimRules, Claims, ClientClaim};
+    use crate::policy::claims::{ClaimRules, Claims};
 
     fn client(enabled: bool, scopes: Option<&[&str]>) -> Client {
         let scopes = scopes.map(|scopes| scopes.iter().map(|scope| Box::from(*scope)).collect());
@@ -184,13 +184,7 @@ mod tests {
     }
 
     fn caller(client: &str, scope: &str, names: &ScopeNames) -> Arc<Caller> {
-        let rules = ClaimRules {
-            issuer: None,
-            audiences: vec![],
-            leeway: Duration::ZERO,
-            client_claims: ClientClaim::ALL.to_vec(),
-            sid_binds: true,
-        };
+        let rules = ClaimRules { leeway: Duration::ZERO, ..ClaimRules::default() };
         let json = serde_json::json!({ "client_id": client, "scope": scope, "exp": 9, "sub": "s" }).to_string();
         let claims: Claims = serde_json::from_str(&json).unwrap();
         Arc::new(claims.caller(&rules, names, |text| text.into()).unwrap())

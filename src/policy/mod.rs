@@ -12,6 +12,7 @@ pub mod head;
 pub mod headers;
 pub mod ids;
 pub mod media;
+pub mod members;
 pub mod method;
 pub mod rejection;
 pub mod route;

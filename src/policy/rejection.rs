@@ -22,6 +22,8 @@ pub enum Why {
     Algorithm,
     /// The header demands an extension we do not know (`crit`, RFC 7515 section 4.1.11).
     Critical,
+    /// The header does not say that it is an access token (`typ`, RFC 9068 section 2.1).
+    Type,
     /// No key of the issuer has this `kid`.
     UnknownKey,
     /// The signature does not match.

@@ -173,6 +173,7 @@ const fn why_name(why: Why) -> &'static str {
         Why::Shape => "shape",
         Why::Algorithm => "algorithm",
         Why::Critical => "critical",
+        Why::Type => "type",
         Why::UnknownKey => "unknown-key",
         Why::Signature => "signature",
         Why::Issuer => "issuer",

@@ -311,6 +311,7 @@ const fn explain_why(why: Why) -> &'static str {
         Why::Shape => "this is not a signed JSON Web Token",
         Why::Algorithm => "no key of the issuer verifies this algorithm",
         Why::Critical => "its header demands an extension that is not known (crit)",
+        Why::Type => "its header does not say that it is an access token (typ)",
         Why::UnknownKey => "the issuer has no key with this kid",
         Why::Signature => "the signature does not match: another key signed it, or it was changed",
         Why::Issuer => "no configured issuer has this iss",

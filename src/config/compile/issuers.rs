@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 
-use crate::auth::Issuer;
 use crate::auth::keys::{KeyError, VerificationKey};
-use crate::config::raw::{self, ClientClaimName, File, Key, Period, SignatureAlgorithm, Table};
-use crate::policy::claims::{ClaimRules, ClientClaim};
+use crate::auth::{Issuer, TokenType};
+use crate::config::raw::{
+    self, ClientClaimName, File, Key, Period, ScopeClaimName, SignatureAlgorithm, Table, TokenTypeName,
+};
+use crate::policy::claims::{ClaimRules, ClientClaim, ScopeClaim};
 
 use super::context::Context;
 use super::secrets::{self, Secret};
@@ -46,19 +48,47 @@ fn issuer(cx: &mut Context<'_>, issuer: &Table<raw::Issuer>, name: &str) -> Issu
     if issuer.client_claims.is_empty() && !cx.is_touched(issuer.span(), "client_claims") {
         cx.mistake(issuer.client_claims.span(), "no claim names the client");
     }
+    if issuer.scope_claims.is_empty() && !cx.is_touched(issuer.span(), "scope_claims") {
+        cx.mistake(issuer.scope_claims.span(), "no claim holds the scopes");
+    }
+    for claim in issuer.required_claims.iter().filter(|claim| claim.is_empty()) {
+        cx.mistake(claim.span(), "the name of the claim is empty");
+    }
+    if let Some(none) = issuer.algorithms.as_ref().filter(|all| all.is_empty())
+        && !cx.is_touched(issuer.span(), "algorithms")
+    {
+        cx.mistake_hint(
+            none.span(),
+            "its tokens may have no algorithm",
+            "leave the key out for all that its keys verify",
+        );
+    }
     if issuer.keys.is_empty() {
         let hint = "write keys = [{ secret = { file = \"..\" } }], or pem or jwks instead of secret";
         cx.missing(issuer.span(), "keys", "the issuer has no key", hint);
     }
-    let keys = issuer.keys.iter().flat_map(|key| keys(cx, key)).collect();
+    let keys: Vec<_> = issuer.keys.iter().flat_map(|key| keys(cx, key)).collect();
     let claims = ClaimRules {
         issuer: issuer.issuer.as_ref().map(|iss| Arc::from(iss.as_str())),
         audiences: issuer.audiences.iter().map(|audience| audience.as_str().into()).collect(),
         leeway: cx.within(&issuer.leeway, Period::secs(0)..=Period::secs(300)).0,
         client_claims: issuer.client_claims.iter().map(client_claim).collect(),
+        scope_claims: issuer.scope_claims.iter().map(scope_claim).collect(),
+        required: issuer.required_claims.iter().map(|claim| claim.as_str().into()).collect(),
         sid_binds: issuer.sid_claim,
     };
-    Issuer { name: Arc::from(name), claims, keys }
+    let typ = match issuer.typ {
+        TokenTypeName::Any => TokenType::Any,
+        TokenTypeName::AtJwt => TokenType::AtJwt,
+    };
+    let algorithms: Vec<_> = issuer.algorithms.iter().flat_map(|all| all.iter().map(algorithm)).collect();
+    if let Some(listed) = issuer.algorithms.as_ref().filter(|_| !algorithms.is_empty())
+        && !keys.is_empty()
+        && !keys.iter().any(|key| algorithms.iter().any(|algorithm| key.verifies(*algorithm)))
+    {
+        cx.mistake(listed.span(), "no key of the issuer verifies any of these");
+    }
+    Issuer { typ, algorithms, ..Issuer::with_keys(name, claims, keys) }
 }
 
 fn keys(cx: &mut Context<'_>, key: &Table<Key>) -> Vec<VerificationKey> {
@@ -123,6 +153,13 @@ const fn client_claim(name: &ClientClaimName) -> ClientClaim {
         ClientClaimName::Azp => ClientClaim::Azp,
         ClientClaimName::Cid => ClientClaim::Cid,
         ClientClaimName::Appid => ClientClaim::AppId,
+    }
+}
+
+const fn scope_claim(name: &ScopeClaimName) -> ScopeClaim {
+    match name {
+        ScopeClaimName::Scope => ScopeClaim::Scope,
+        ScopeClaimName::Scp => ScopeClaim::Scp,
     }
 }
 

@@ -30,6 +30,16 @@ pub struct Issuer {
     /// Claims that name the client, in the order they are tried.
     #[schemars(length(min = 1))]
     pub client_claims: At<Vec<ClientClaimName>>,
+    /// Claims that hold the scopes, in the order they are tried.
+    #[schemars(length(min = 1))]
+    pub scope_claims: At<Vec<ScopeClaimName>>,
+    /// Further claims that must be there, whatever they say. Example: `["sub", "jti"]`.
+    pub required_claims: Vec<At<String>>,
+    /// What the header of its tokens must say in `typ`.
+    pub typ: TokenTypeName,
+    /// Signature algorithms of its tokens. Default: all that its keys may verify.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithms: Option<At<Vec<SignatureAlgorithm>>>,
     /// Whether a `sid` claim binds a token to the one session it names.
     pub sid_claim: bool,
     /// Its verification keys. At least one.
@@ -46,6 +56,10 @@ impl Default for Issuer {
             audiences: Vec::new(),
             leeway: Period::secs(30).into(),
             client_claims: vec![ClientId, Azp, Cid, Appid].into(),
+            scope_claims: vec![ScopeClaimName::Scope, ScopeClaimName::Scp].into(),
+            required_claims: Vec::new(),
+            typ: TokenTypeName::Any,
+            algorithms: None,
             sid_claim: true,
             keys: Vec::new(),
         }
@@ -64,6 +78,27 @@ pub enum ClientClaimName {
     Cid,
     /// Microsoft.
     Appid,
+}
+
+/// A claim that can hold the scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScopeClaimName {
+    /// Names with spaces between them (RFC 9068).
+    Scope,
+    /// A list of names, or text as in `scope` (Microsoft, Okta).
+    Scp,
+}
+
+/// What the `typ` of a token must say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TokenTypeName {
+    /// Anything, or nothing.
+    #[serde(rename = "any")]
+    Any,
+    /// That it is an access token (RFC 9068).
+    #[serde(rename = "at+jwt")]
+    AtJwt,
 }
 
 /// A verification key: exactly one of `secret`, `pem` and `jwks`.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::policy::call::Routed;
-use crate::policy::claims::{Caller, ClaimRules, Claims, ClientClaim};
+use crate::policy::claims::{Caller, ClaimRules, Claims};
 use crate::policy::clients::Registered;
 use crate::policy::head::RawHead;
 use crate::policy::headers::{HeaderRules, Mode};
@@ -40,15 +40,8 @@ const PLAIN: Setting = Setting {
 
 fn caller() -> Arc<Caller> {
     let claims = r#"{"client_id":"shop","sub":"grüße","scope":"orders:read x","exp":4000000000}"#;
-    let claims: Claims = serde_json::from_str(claims).unwrap();
-    let rules = ClaimRules {
-        issuer: None,
-        audiences: vec![],
-        leeway: Duration::ZERO,
-        client_claims: vec![ClientClaim::ClientId],
-        sid_binds: false,
-    };
-    Arc::new(claims.caller(&rules, &ScopeNames::default(), |text| Arc::from(text)).unwrap())
+    let claims = Claims::read(claims).unwrap();
+    Arc::new(claims.caller(&ClaimRules::default(), &ScopeNames::default(), |text| Arc::from(text)).unwrap())
 }
 
 fn passage<'s>(routes: &'s RouteTable, head: &Head<'_>) -> Passage<'s> {

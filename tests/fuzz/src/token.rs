@@ -4,14 +4,13 @@
 //! signed, a key set, a PEM file.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use sessiongate::auth::keys::VerificationKey;
 use sessiongate::auth::{Authenticator, Issuer};
-use sessiongate::policy::claims::{ClaimRules, ClientClaim};
+use sessiongate::policy::claims::ClaimRules;
 use sessiongate::policy::scopes::ScopeNames;
 use sessiongate::policy::time::Timestamp;
 
@@ -27,16 +26,9 @@ static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
 });
 
 fn authenticator(issuers: &[Option<&str>], keys: &[VerificationKey]) -> Authenticator {
-    let issuer = |iss: &Option<&str>| Issuer {
-        name: "main".into(),
-        claims: ClaimRules {
-            issuer: iss.map(Into::into),
-            audiences: vec![],
-            leeway: Duration::from_secs(30),
-            client_claims: ClientClaim::ALL.to_vec(),
-            sid_binds: true,
-        },
-        keys: keys.to_vec(),
+    let issuer = |iss: &Option<&str>| {
+        let claims = ClaimRules { issuer: iss.map(Into::into), ..ClaimRules::default() };
+        Issuer::with_keys("main", claims, keys.to_vec())
     };
     // Few are remembered: every token is to be looked at.
     Authenticator::new(issuers.iter().map(issuer).collect(), ScopeNames::default(), 4)
