@@ -23,7 +23,7 @@ pub struct Limits {
     pub discard_timeout: Duration,
     /// How long a client may take no byte of an answer that is ready. Default 30 s.
     pub write_timeout: Duration,
-    /// How long a connection is idle before it gives back its buffers. Default 1 s: busy ones keep them.
+    /// How long a connection is idle before it gives back its buffers. Default 250 ms: busy ones keep them.
     pub sleep_after: Duration,
     /// From the begin of a drain to the end of the connections that are left. Default 30 s.
     pub drain_timeout: Duration,
@@ -48,7 +48,7 @@ impl Default for Limits {
             body_timeout: seconds(30),
             discard_timeout: seconds(1),
             write_timeout: seconds(30),
-            sleep_after: seconds(1),
+            sleep_after: Duration::from_millis(250),
             drain_timeout: seconds(30),
             max_connections: 65_536,
             max_requests_per_connection: u64::MAX,
