@@ -479,7 +479,11 @@ mod tests {
         assert_eq!([100, 109, 110, 111].map(suspends), [false; 4], "the third came too late, and begins anew");
         assert!(suspends(119));
         assert_eq!((session.settled_standing(), suspends(119)), (Standing::Suspended, false), "once");
-        session.visit(|progress| Ok::<_, ()>(progress.standing = Standing::Live)).unwrap();
+        let resume = |progress: &mut Progress| {
+            progress.standing = Standing::Live;
+            Ok::<_, ()>(())
+        };
+        session.visit(resume).unwrap();
         assert_eq!([120, 121, 122].map(suspends), [false, false, true], "after it was resumed they count anew");
     }
 
