@@ -67,6 +67,7 @@ pub fn snapshot(auth: Authenticator) -> Snapshot {
         sessions: SessionConfig {
             lifetimes: Lifetimes { idle: Duration::from_secs(1800), absolute: Duration::from_secs(4 * 3600) },
             max_live_per_client: None,
+            on_foreign_use: None,
             create_status: StatusCode::CREATED,
             tombstone_ttl: Duration::from_secs(24 * 3600),
             tombstone_max: 100_000,

@@ -139,6 +139,8 @@ fn add_sessions(out: &mut Exposition, admin: &Admin) {
     for (cause, count) in EndCause::ALL.into_iter().zip(counts.ended) {
         out.count(&metric::SESSIONS_ENDED, &[cause.as_str()], count);
     }
+    out.count(&metric::FOREIGN_USES, &[], admin.gate.foreign_uses());
+    out.count(&metric::SUSPENSIONS, &[], admin.gate.suspensions());
     out.count(&metric::TOMBSTONES, &[], counts.tombstones);
     let live = admin.live.snapshot();
     out.count(&metric::TOKEN_CACHE_HITS, &[], live.auth.counts().hits.load(Ordering::Relaxed));

@@ -87,13 +87,19 @@ pub(super) async fn list(admin: &Admin, query: &str) -> Result<Reply, Refusal> {
         match &*name {
             "client_id" => selector.client = Some((*value).into()),
             "subject" => selector.subject = Some((*value).into()),
+            "state" => {
+                let named = Standing::ALL.into_iter().find(|standing| standing.as_str() == &*value);
+                let detail = "state is live, suspended, expired, closed or revoked";
+                selector.standing = Some(named.ok_or(Refusal(StatusCode::BAD_REQUEST, detail))?);
+            }
             "after" => after = Some(key(&value)?),
             "limit" => {
                 let parsed = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
                 limit = parsed.ok_or(Refusal(StatusCode::BAD_REQUEST, "limit is a number from 1 to 10000"))?;
             }
             _ => {
-                return Err(Refusal(StatusCode::BAD_REQUEST, "the parameters are client_id, subject, after and limit"));
+                let detail = "the parameters are client_id, subject, state, after and limit";
+                return Err(Refusal(StatusCode::BAD_REQUEST, detail));
             }
         }
     }

@@ -13,6 +13,15 @@ use super::nearest::did_you_mean;
 pub struct Mistakes(Vec<Found>);
 
 impl Mistakes {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn into_found(self) -> Vec<Found> {
+        self.0
+    }
+
     /// Notes a mistake at a place of the text, as byte offsets.
     pub fn add(&mut self, place: Range<usize>, message: impl Into<String>) {
         self.0.push(Found::new(place, message));
@@ -54,7 +63,7 @@ pub fn read<T: DeserializeOwned, V>(
         if let (Some(file), true) = (&reading.file, found.is_empty()) {
             let mut mistakes = Mistakes::default();
             let value = judge(file, &mut mistakes);
-            found = mistakes.0;
+            found = mistakes.into_found();
             if found.is_empty() {
                 return Ok(value);
             }

@@ -16,7 +16,7 @@ use crate::policy::fields::FieldNames;
 use crate::policy::method::MethodSet;
 use crate::policy::rejection::{Rejection, Row};
 use crate::policy::route::RouteTable;
-use crate::policy::session::Lifetimes;
+use crate::policy::session::{ForeignUseRule, Lifetimes};
 use crate::upstream::{PoolConfig, ResolverConfig};
 
 /// One listening address for calls.
@@ -124,6 +124,8 @@ pub struct SessionConfig {
     pub lifetimes: Lifetimes,
     /// Most live sessions of one client; none: no cap.
     pub max_live_per_client: Option<u32>,
+    /// When a session that others try to use is suspended; none: never.
+    pub on_foreign_use: Option<ForeignUseRule>,
     /// Status of a successful `POST /session`: 201 or 200.
     pub create_status: StatusCode,
     /// How long the end of a session is remembered for its owner.

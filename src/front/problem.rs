@@ -18,7 +18,7 @@ use crate::policy::violation::Violations;
 pub(super) struct Template {
     pub(super) status: StatusCode,
     pub(super) proxy_status: HeaderValue,
-    /// The challenge, unless it names the scopes of a route.
+    /// The challenge, unless it names the scopes of a route; of `header-repeated` that for `authorization`.
     pub(super) challenge: Option<HeaderValue>,
     /// What gRPC clients get.
     pub(super) grpc: grpc::Status,
@@ -131,7 +131,7 @@ fn challenge(code: &str, status: StatusCode) -> Option<String> {
     let (error, description) = match code {
         _ if !has_challenge(status) => return None,
         "credentials-missing" => return Some(REALM.into()),
-        "credentials-malformed" => ("invalid_request", "the credentials are malformed"),
+        "credentials-malformed" | "header-repeated" => ("invalid_request", "the credentials are malformed"),
         "token-invalid" => ("invalid_token", "the access token is invalid or has expired"),
         _ => return (status == StatusCode::UNAUTHORIZED).then(|| REALM.into()),
     };
@@ -165,7 +165,8 @@ mod tests {
         ];
         let errors = ErrorConfig { type_base: "urn:problem:".into(), status: status.into_iter().collect() };
         for (row, template) in TABLE.iter().zip(templates(&errors, "gate")) {
-            let expected = matches!(row.code, "session-expired" | "credentials-missing" | "credentials-malformed");
+            let expected = ["session-expired", "credentials-missing", "credentials-malformed", "header-repeated"];
+            let expected = expected.contains(&row.code);
             assert_eq!(template.challenge.is_some(), expected, "{}", row.code);
         }
     }
@@ -183,7 +184,7 @@ mod tests {
             assert_eq!(body["violations"], serde_json::json!([{"field": "client-id", "code": "missing"}]));
             assert_eq!(
                 template.challenge.is_some(),
-                row.status == 401 || row.code == "credentials-malformed",
+                row.status == 401 || matches!(row.code, "credentials-malformed" | "header-repeated"),
                 "{}",
                 row.code
             );

@@ -17,7 +17,7 @@ use crate::policy::ids::SessionId;
 use crate::policy::rejection::Rejection;
 use crate::policy::session::Session;
 use crate::policy::time::Timestamp;
-use crate::policy::violation::Field;
+use crate::policy::violation::{Fault, Field};
 use crate::telemetry::record::CallRecord;
 use crate::upstream::forward::REQUEST_ID;
 
@@ -121,6 +121,12 @@ pub(super) fn refuse(
         Rejection::ScopeInsufficient => {
             let route = known.route.and_then(|number| live.routes.routes().get(usize::from(number)));
             route.and_then(|route| problem::scope_challenge(&route.scopes.text, template.status))
+        }
+        // RFC 6750 section 3 is about the token only; a 401 has a challenge in any case.
+        Rejection::HeaderRepeated(found)
+            if !found.contains(Field::Authorization, Fault::Repeated) && status != StatusCode::UNAUTHORIZED =>
+        {
+            None
         }
         _ => template.challenge.clone(),
     };

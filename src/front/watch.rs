@@ -9,7 +9,7 @@ use super::connection::Prepared;
 use crate::gate::Gate;
 use crate::policy::claims::Caller;
 use crate::policy::rejection::{Rejection, Why};
-use crate::policy::session::{Ended, Session, Standing};
+use crate::policy::session::{Barred, Session};
 use crate::telemetry::record::CallRecord;
 use crate::timer::Deadline;
 use crate::upstream::upload::Progress;
@@ -31,7 +31,7 @@ struct Keeper {
 pub(super) struct Watch {
     keeper: Keeper,
     deadline: Deadline,
-    ended: Ended,
+    barred: Barred,
 }
 
 /// What a call would be refused with now that was admitted before.
@@ -85,25 +85,22 @@ impl Watch {
     /// A watch over a call; none if it has no session.
     pub(super) fn over(record: &CallRecord, prepared: &Prepared) -> Option<Box<Self>> {
         let keeper = Keeper::of(record, prepared)?;
-        let (mut deadline, ended) = (prepared.timer.deadline(), Arc::clone(&keeper.session).ended());
+        let (mut deadline, barred) = (prepared.timer.deadline(), Arc::clone(&keeper.session).barred());
         deadline.reset(LOOK);
-        Some(Box::new(Self { keeper, deadline, ended }))
+        Some(Box::new(Self { keeper, deadline, barred }))
     }
 
     /// Ready when the call must end, with what it would be refused with now. Only one that has paused for a while is
     /// looked after, so that the short ones pay nothing.
     pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Rejection> {
         while self.deadline.poll_elapsed(context).is_ready() {
-            // From here on the end of the session wakes the call at once.
-            _ = Pin::new(&mut self.ended).poll(context);
+            // From here on the end of the session, or its suspension, wakes the call at once.
+            _ = Pin::new(&mut self.barred).poll(context);
             if let Some(rejection) = self.keeper.refusal() {
                 return Poll::Ready(rejection);
             }
             self.deadline.reset(LOOK);
         }
-        match self.keeper.session.settled_standing() {
-            standing @ Standing::Ended(_) => standing.rejection().map_or(Poll::Pending, Poll::Ready),
-            Standing::Live | Standing::Suspended => Poll::Pending,
-        }
+        self.keeper.session.settled_standing().rejection().map_or(Poll::Pending, Poll::Ready)
     }
 }

@@ -4,7 +4,7 @@ pub mod memo;
 pub mod open;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
@@ -17,7 +17,7 @@ use crate::policy::ids::SessionId;
 use crate::policy::method::Verb;
 use crate::policy::rejection::Rejection;
 use crate::policy::route::Action;
-use crate::policy::session::{EndCause, Session, Standing};
+use crate::policy::session::{EndCause, Progress, Session, Standing};
 use crate::policy::time::Now;
 use crate::store::{AnyStore, Selector, SessionStore};
 use memo::TokenMemo;
@@ -66,13 +66,16 @@ pub struct Gate {
     store: AnyStore,
     clock: Clock,
     draining: AtomicBool,
+    foreign_uses: AtomicU64,
+    suspensions: AtomicU64,
 }
 
 impl Gate {
     /// A gate over a store.
     #[must_use]
     pub const fn new(store: AnyStore, clock: Clock) -> Self {
-        Self { store, clock, draining: AtomicBool::new(false) }
+        let (foreign_uses, suspensions) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { store, clock, draining: AtomicBool::new(false), foreign_uses, suspensions }
     }
 
     /// The store.
@@ -96,6 +99,18 @@ impl Gate {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// How often somebody with a good token tried to use a session of somebody else.
+    #[must_use]
+    pub fn foreign_uses(&self) -> u64 {
+        self.foreign_uses.load(Ordering::Relaxed)
+    }
+
+    /// How many sessions were suspended for that.
+    #[must_use]
+    pub fn suspensions(&self) -> u64 {
+        self.suspensions.load(Ordering::Relaxed)
     }
 
     /// Takes a call from its head to its admission. A stage that refuses leaves everything behind it untouched: in
@@ -128,7 +143,10 @@ impl Gate {
             return Ok(Admission::Open(OpenCall { identified, presented }));
         };
         let found = self.store.find(id.key()).await?;
-        let owned = identified.own(id, found)?;
+        let owned = match identified.own(id, found) {
+            Err(Rejection::SessionForeign) => return Err(self.foreign_use(id, live, known, now).await),
+            owned => owned?,
+        };
         known.session = Some(Arc::clone(owned.session()));
         known.session_id = Some(id);
         if at_endpoint && head.verb() == Verb::Delete {
@@ -136,6 +154,24 @@ impl Gate {
         }
         let call = owned.enter(now.steady)?.admit(now.steady);
         Ok(if at_endpoint { Admission::Read(call) } else { Admission::Forward(Passage::Validated(call)) })
+    }
+
+    /// Notes the use of a session by somebody else, who is told the same as of a session that is not there. If so
+    /// configured, too many of them suspend it: its id is in wrong hands.
+    async fn foreign_use(&self, id: SessionId, live: &Snapshot, known: &Known, now: Now) -> Rejection {
+        self.foreign_uses.fetch_add(1, Ordering::Relaxed);
+        let key = id.key();
+        let client = known.caller.as_ref().map(|caller| caller.owner().client.as_str());
+        tracing::warn!(session = %key, client, "session used by somebody who does not own it");
+        if let Some(rule) = live.sessions.on_foreign_use {
+            let note = |progress: &mut Progress| Ok(progress.note_foreign_use(rule, now.steady));
+            // With a store that fails, it counts at the next try.
+            if let Ok(true) = self.store.transact(key, note, now.steady).await {
+                self.suspensions.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(session = %key, "session suspended after foreign uses");
+            }
+        }
+        Rejection::SessionForeign
     }
 
     /// Revokes all sessions that `selector` selects, and says how many that were.

@@ -149,8 +149,8 @@ rejections! {
     SessionClosed                 => NOT_FOUND,              NotFound,          "session-closed",        "Session closed", "Open a new session with POST /session.";
     /// The operator revoked the session.
     SessionRevoked                => NOT_FOUND,              NotFound,          "session-revoked",       "Session revoked", "Open a new session with POST /session.";
-    /// The operator suspended the session.
-    SessionSuspended              => FORBIDDEN,              PermissionDenied,  "session-suspended",     "Session suspended", "The operator has suspended this session; contact support.";
+    /// The session is suspended: by the operator, or because others tried to use it.
+    SessionSuspended              => FORBIDDEN,              PermissionDenied,  "session-suspended",     "Session suspended", "This session is suspended; ask the operator.";
     /// The client has as many live sessions as it may have.
     SessionLimit(Wait)            => TOO_MANY_REQUESTS,      ResourceExhausted, "session-limit",         "Too many sessions", "Close a session with DELETE /session, or wait until one expires.";
     /// The Idempotency-Key was used with another payload.

@@ -53,6 +53,15 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Live,
+        Self::Suspended,
+        Self::Ended(EndCause::Expired),
+        Self::Ended(EndCause::Closed),
+        Self::Ended(EndCause::Revoked),
+    ];
+
     /// The `state` of a state object.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -103,6 +112,23 @@ pub struct Lifetimes {
     pub absolute: Duration,
 }
 
+/// When a session that others try to use is suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForeignUseRule {
+    /// At this many foreign uses,
+    pub after: u16,
+    /// counted for so long from the first one on.
+    pub within: Duration,
+}
+
+/// Foreign uses of a session since the first one that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ForeignUses {
+    /// When that was.
+    since: Timestamp,
+    count: u16,
+}
+
 /// The part of a session that changes as one: a visit edits a copy, and the version tells two visits apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -110,11 +136,31 @@ pub struct Progress {
     pub version: u32,
     /// Whether the session may be used.
     pub standing: Standing,
+    /// Uses by others.
+    pub foreign: ForeignUses,
+}
+
+impl Progress {
+    /// Counts a use by somebody else. Says whether the session is suspended for it.
+    pub fn note_foreign_use(&mut self, rule: ForeignUseRule, now: Timestamp) -> bool {
+        if self.standing != Standing::Live {
+            return false;
+        }
+        if self.foreign.count == 0 || self.foreign.since.after(rule.within) <= now {
+            self.foreign = ForeignUses { since: now, count: 0 };
+        }
+        self.foreign.count = self.foreign.count.saturating_add(1);
+        let suspended = self.foreign.count >= rule.after;
+        if suspended {
+            (self.standing, self.foreign) = (Standing::Suspended, ForeignUses::default());
+        }
+        suspended
+    }
 }
 
 struct Shared {
     progress: Progress,
-    /// Those who wait for the end. Few sessions have any, so the list is made when the first one comes.
+    /// Those who wait until it may not be used. Few sessions have any, so the list is made when the first one comes.
     waiting: Option<Box<Waiting>>,
 }
 
@@ -143,7 +189,7 @@ impl Session {
     /// A session that begins now. `now` is steady time.
     #[must_use]
     pub fn open(key: SessionKey, owner: Arc<Owner>, scope: Arc<str>, lifetimes: Lifetimes, now: Timestamp) -> Self {
-        let progress = Progress { version: 0, standing: Standing::Live };
+        let progress = Progress { version: 0, standing: Standing::Live, foreign: ForeignUses::default() };
         Self {
             key,
             owner,
@@ -247,7 +293,8 @@ impl Session {
     }
 
     /// Changes what must change as one. `change` edits a copy that replaces the original only if it agrees; visits to
-    /// one session take effect one after another. Whoever waits for the end is woken by the visit that brings it.
+    /// one session take effect one after another. Whoever waits until the session may not be used is woken by the visit that
+    /// brings that about.
     ///
     /// # Errors
     /// Whatever `change` refuses with; then nothing has changed.
@@ -259,7 +306,7 @@ impl Session {
             progress.version = shared.progress.version.wrapping_add(1);
             shared.progress = progress;
             self.standing.store(progress.standing.to_bits(), Ordering::Release);
-            if let Standing::Ended(_) = progress.standing {
+            if progress.standing != Standing::Live {
                 let waiting = shared.waiting.take();
                 drop(shared);
                 waiting.into_iter().flat_map(|waiting| waiting.wakers).for_each(|(_, waker)| waker.wake());
@@ -268,10 +315,10 @@ impl Session {
         Ok(outcome)
     }
 
-    /// Waits for the end of the session; long-lived streams do.
+    /// Waits until the session may not be used any more; long-lived streams do.
     #[must_use]
-    pub const fn ended(self: Arc<Self>) -> Ended {
-        Ended { session: self, number: None }
+    pub const fn barred(self: Arc<Self>) -> Barred {
+        Barred { session: self, number: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -280,21 +327,22 @@ impl Session {
     }
 }
 
-/// Ready with the cause once its session has ended. Dropped before, it leaves nothing behind.
+/// Ready with what calls are refused with once its session has ended or is suspended. Dropped before, it leaves nothing
+/// behind.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Barred {
     session: Arc<Session>,
     number: Option<u64>,
 }
 
-impl Future for Ended {
-    type Output = EndCause;
+impl Future for Barred {
+    type Output = Rejection;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<EndCause> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Rejection> {
         let this = &mut *self;
         let mut shared = this.session.lock();
-        if let Standing::Ended(cause) = shared.progress.standing {
-            return Poll::Ready(cause);
+        if let Some(rejection) = shared.progress.standing.rejection() {
+            return Poll::Ready(rejection);
         }
         let waiting = shared.waiting.get_or_insert_default();
         let number = *this.number.get_or_insert_with(|| {
@@ -309,7 +357,7 @@ impl Future for Ended {
     }
 }
 
-impl Drop for Ended {
+impl Drop for Barred {
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
         if let Some(waiting) = &mut self.session.lock().waiting {
@@ -388,7 +436,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&flag));
         let mut context = Context::from_waker(&waker);
         let waiting = || session.lock().waiting.as_ref().map_or(0, |waiting| waiting.wakers.len());
-        let (mut ended, mut dropped) = (Arc::clone(&session).ended(), Arc::clone(&session).ended());
+        let (mut ended, mut dropped) = (Arc::clone(&session).barred(), Arc::clone(&session).barred());
         assert!(Pin::new(&mut ended).poll(&mut context).is_pending());
         assert!(Pin::new(&mut ended).poll(&mut context).is_pending());
         assert!(Pin::new(&mut dropped).poll(&mut context).is_pending());
@@ -401,7 +449,42 @@ mod tests {
         };
         session.visit(revoke).unwrap();
         assert!(flag.0.load(Ordering::SeqCst));
-        assert_eq!(Pin::new(&mut ended).poll(&mut context), Poll::Ready(EndCause::Revoked));
+        assert_eq!(Pin::new(&mut ended).poll(&mut context), Poll::Ready(Rejection::SessionRevoked));
+    }
+
+    #[test]
+    fn a_suspension_wakes_those_who_wait_and_a_session_that_went_on_is_waited_for_again() {
+        let session = Arc::new(session());
+        let mut context = Context::from_waker(Waker::noop());
+        let to = |standing| {
+            session.visit(|progress| {
+                progress.standing = standing;
+                Ok::<_, ()>(())
+            })
+        };
+        let mut barred = Arc::clone(&session).barred();
+        assert!(Pin::new(&mut barred).poll(&mut context).is_pending());
+        to(Standing::Suspended).unwrap();
+        assert_eq!(Pin::new(&mut barred).poll(&mut context), Poll::Ready(Rejection::SessionSuspended));
+        to(Standing::Live).unwrap();
+        assert!(Pin::new(&mut barred).poll(&mut context).is_pending());
+    }
+
+    #[test]
+    fn foreign_uses_within_a_while_suspend() {
+        let rule = ForeignUseRule { after: 3, within: Duration::from_secs(10) };
+        let at = Timestamp::from_secs;
+        let session = session();
+        let suspends = |secs| session.visit(|progress| Ok::<_, ()>(progress.note_foreign_use(rule, at(secs)))).unwrap();
+        assert_eq!([100, 109, 110, 111].map(suspends), [false; 4], "the third came too late, and begins anew");
+        assert!(suspends(119));
+        assert_eq!((session.settled_standing(), suspends(119)), (Standing::Suspended, false), "once");
+        let resume = |progress: &mut Progress| {
+            progress.standing = Standing::Live;
+            Ok::<_, ()>(())
+        };
+        session.visit(resume).unwrap();
+        assert_eq!([120, 121, 122].map(suspends), [false, false, true], "after it was resumed they count anew");
     }
 
     #[test]

@@ -62,8 +62,8 @@ async fn visits_take_effect_one_after_another(store: &impl SessionStore) {
         Err::<(), _>(Rejection::Internal)
     };
     assert_eq!(store.transact(key, refuse, START).await, Err(Rejection::Internal));
-    let look = |progress: &mut Progress| Ok(*progress);
-    assert_eq!(store.transact(key, look, START).await, Ok(Progress { version: 1, standing: Standing::Suspended }));
+    let look = |progress: &mut Progress| Ok((progress.version, progress.standing));
+    assert_eq!(store.transact(key, look, START).await, Ok((1, Standing::Suspended)));
     let missing = SessionId::from_random([7; 16]).key();
     assert_eq!(store.transact(missing, look, START).await, Err(Rejection::SessionUnknown));
 }

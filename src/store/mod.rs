@@ -20,7 +20,7 @@ use std::sync::Arc;
 use crate::policy::clients::Clients;
 use crate::policy::ids::{Owner, SessionId, SessionKey};
 use crate::policy::rejection::Rejection;
-use crate::policy::session::{EndCause, Lifetimes, Progress, Session};
+use crate::policy::session::{EndCause, Lifetimes, Progress, Session, Standing};
 use crate::policy::time::Timestamp;
 
 /// What makes a repeated opening safe.
@@ -73,6 +73,8 @@ pub struct Selector {
     pub subject: Option<Box<str>>,
     /// Those opened before this moment.
     pub issued_before: Option<Timestamp>,
+    /// Those that are live, suspended, or ended in this way. An expiry counts once the sweeper has come by.
+    pub standing: Option<Standing>,
     /// Those whose client these do not allow.
     pub barred_by: Option<Arc<Clients>>,
 }
@@ -86,6 +88,7 @@ impl Selector {
             && self.client.as_deref().is_none_or(|client| client == owner.client.as_str())
             && (self.subject.is_none() || self.subject == owner.subject)
             && self.issued_before.is_none_or(|moment| session.opened() < moment)
+            && self.standing.is_none_or(|standing| standing == session.settled_standing())
             && self.barred_by.as_ref().is_none_or(|clients| !clients.allow(owner.client.as_str()))
     }
 }

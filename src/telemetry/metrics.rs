@@ -54,6 +54,8 @@ metrics! {
     SESSIONS_LIVE = GAUGE "sessiongate_sessions_live" [] "Sessions that are live or suspended.";
     SESSIONS_OPENED = COUNTER "sessiongate_sessions_opened_total" [] "Sessions opened.";
     SESSIONS_ENDED = COUNTER "sessiongate_sessions_ended_total" ["cause"] "Sessions ended, by cause.";
+    FOREIGN_USES = COUNTER "sessiongate_session_foreign_use_total" [] "Calls with a good token that named a session of somebody else.";
+    SUSPENSIONS = COUNTER "sessiongate_session_foreign_use_suspensions_total" [] "Sessions suspended because others tried to use them.";
     TOMBSTONES = GAUGE "sessiongate_session_tombstones" [] "Ended sessions still remembered for their owners.";
     TOKEN_CACHE_HITS = COUNTER "sessiongate_token_cache_hits_total" [] "Tokens found verified, since the keys were loaded; a connection's own last token is not looked up.";
     TOKEN_CACHE_MISSES = COUNTER "sessiongate_token_cache_misses_total" [] "Tokens whose signature was verified or found wanting, since the keys were loaded.";

@@ -3,7 +3,9 @@
 
 mod admin;
 mod balancing;
+mod binding;
 mod breaking;
+mod challenges;
 mod cli;
 mod clients;
 mod config;

@@ -1,10 +1,13 @@
 //! One file of clients: its form, and what it means.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::config::document::Document;
+use crate::config::error::{ConfigErrors, Found};
 use crate::config::other::Mistakes;
 use crate::config::raw::{At, Count, Table};
 use crate::policy::clients::{Client, Clients, LiveCap};
@@ -14,7 +17,7 @@ use crate::policy::scopes::is_scope_token;
 /// A file as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct File {
+struct File {
     #[serde(default)]
     client: Vec<Table<Entry>>,
 }
@@ -30,6 +33,12 @@ struct Entry {
     max_live_sessions: Option<At<Count>>,
 }
 
+/// Most mistakes of a file that are told.
+const MOST: usize = 100;
+
+/// Clients that are read at a time: what reading needs beside the text does not grow with the registry.
+const BLOCK: usize = 1000;
+
 /// Gathers the clients of all files.
 #[derive(Default)]
 pub(super) struct Gathering {
@@ -44,15 +53,60 @@ impl Gathering {
         self.clients
     }
 
-    /// Takes in the clients of file `number`. `place` words where a client of an earlier file is.
-    pub(super) fn add(
+    /// Takes in the clients of file `number`, and gives what is wrong with it. `place_of` words where a client of an earlier
+    /// file is.
+    pub(super) fn read(
+        &mut self,
+        number: usize,
+        origin: &str,
+        text: &str,
+        place_of: impl Fn(usize, usize) -> String,
+    ) -> Option<ConfigErrors> {
+        let mut wrong: Vec<(Found, String)> = Vec::new();
+        let mut before = 0;
+        for block in blocks(text) {
+            let (document, mut found) = Document::parse(text.get(block.clone()).unwrap_or_default());
+            let mut read = 0;
+            if found.is_empty() {
+                let reading = document.read::<File>();
+                found = reading.found;
+                if let Some(file) = reading.file {
+                    let mut mistakes = Mistakes::default();
+                    self.add(&file, (number, block.start), &mut mistakes, &place_of);
+                    found.extend(mistakes.into_found());
+                    read = file.client.len();
+                }
+            }
+            wrong.extend(found.into_iter().map(|mut found| {
+                let path = counted_from(before, document.path_of(&found.span));
+                found.span = found.span.start + block.start..found.span.end + block.start;
+                (found, path)
+            }));
+            before += read;
+            if wrong.len() >= MOST {
+                wrong.truncate(MOST);
+                break;
+            }
+        }
+        let path_of = |span: &Range<usize>| {
+            let path = wrong.iter().find(|(found, _)| found.span == *span).map(|(_, path)| path.clone());
+            path.unwrap_or_default()
+        };
+        let found: Vec<Found> = wrong.iter().map(|(found, _)| found.clone()).collect();
+        (!found.is_empty()).then(|| ConfigErrors::new(origin, text, found, path_of))
+    }
+
+    fn add(
         &mut self,
         file: &File,
-        number: usize,
+        (number, start): (usize, usize),
         mistakes: &mut Mistakes,
-        place: impl Fn(usize, usize) -> String,
+        place_of: &impl Fn(usize, usize) -> String,
     ) {
         for entry in &file.client {
+            if mistakes.count() >= MOST {
+                return;
+            }
             let client = self.client(entry, mistakes);
             let Some(id) = &entry.id else {
                 mistakes.add_with_hint(entry.span(), "\"id\" is missing", "write id = \"..\", the client-id");
@@ -62,9 +116,9 @@ impl Gathering {
                 let hint = format!("it is 1 to {CLIENT_ID_MAX} letters, digits, \".\", \"_\" and \"-\"");
                 mistakes.add_with_hint(id.span(), format!("{:?} is not a client-id", &**id), hint);
             } else if self.clients.add(id, client).is_ok() {
-                self.places.insert(id.as_str().into(), (number, id.span().start));
+                self.places.insert(id.as_str().into(), (number, start + id.span().start));
             } else if let Some((file, offset)) = self.places.get(id.as_str()) {
-                let message = format!("there is a client {:?} already, at {}", &**id, place(*file, *offset));
+                let message = format!("there is a client {:?} already, at {}", &**id, place_of(*file, *offset));
                 mistakes.add_with_hint(id.span(), message, "remove one of the two");
             }
         }
@@ -102,4 +156,22 @@ impl Gathering {
         self.lists.insert(Arc::clone(&list));
         list
     }
+}
+
+/// The text in pieces of so many clients. No table of one reaches into the next: a line that begins with `[[client]]` is
+/// the head of a table unless it stands in a text of several lines, and with one of those the whole is one piece.
+fn blocks(text: &str) -> Vec<Range<usize>> {
+    let mut starts = vec![0];
+    if !text.contains("\"\"\"") && !text.contains("'''") {
+        let heads = text.match_indices("\n[[client]]").map(|(newline, _)| newline + 1);
+        starts.extend(heads.skip(BLOCK - 1).step_by(BLOCK));
+    }
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
+}
+
+/// A path within a block as one within the file, where so many clients stand before the block.
+fn counted_from(before: usize, path: String) -> String {
+    let Some((number, rest)) = path.strip_prefix("client[").and_then(|rest| rest.split_once(']')) else { return path };
+    number.parse::<usize>().map_or(path.clone(), |number| format!("client[{}]{rest}", before + number))
 }

@@ -4,10 +4,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::file::{File, Gathering};
+use super::file::Gathering;
 use crate::config::compile::plain;
 use crate::config::error::{ConfigErrors, Found, place};
-use crate::config::other;
 use crate::policy::clients::Clients;
 
 /// How files looked at a moment: two that differ were changed in between.
@@ -64,37 +63,30 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// Reads all clients.
 ///
 /// # Errors
-/// Everything that is wrong, by file.
+/// What is wrong, by file.
 pub(super) fn read(path: &Path) -> Result<Clients, Vec<ConfigErrors>> {
-    let as_a_whole =
-        |path: &Path, found: Found| ConfigErrors::new(&path.display().to_string(), "", vec![found], |_| String::new());
-    let cannot = |path: &Path, error: &io::Error| {
-        as_a_whole(path, Found::new(0..0, format!("cannot read it: {}", plain(error))))
-    };
-    let files = files(path).map_err(|error| vec![cannot(path, &error)])?;
+    let whole = |path: &Path, found| ConfigErrors::new(&path.display().to_string(), "", vec![found], |_| String::new());
+    let cannot = |path: &Path, error| whole(path, Found::new(0..0, format!("cannot read it: {}", plain(&error))));
+    let files = files(path).map_err(|error| vec![cannot(path, error)])?;
     let (mut gathering, mut errors, mut texts) = (Gathering::default(), Vec::new(), Vec::with_capacity(files.len()));
     for file in &files {
-        let text = text(file).unwrap_or_else(|error| {
-            errors.push(cannot(file, &error));
+        texts.push(text(file).unwrap_or_else(|error| {
+            errors.push(cannot(file, error));
             String::new()
-        });
-        texts.push(text);
+        }));
     }
     for (number, (file, text)) in files.iter().zip(&texts).enumerate() {
-        let where_is = |file: usize, offset: usize| {
+        let place_of = |file: usize, offset: usize| {
             let (line, column) = texts.get(file).map_or((0, 0), |text| place(text, offset));
             format!("{}:{line}:{column}", files.get(file).map_or(path, PathBuf::as_path).display())
         };
-        let origin = file.display().to_string();
-        let read =
-            other::read::<File, ()>(text, &origin, |file, mistakes| gathering.add(file, number, mistakes, where_is));
-        errors.extend(read.err());
+        errors.extend(gathering.read(number, &file.display().to_string(), text, place_of));
     }
     let clients = gathering.into_clients();
     if errors.is_empty() && clients.is_empty() {
         // More likely a file that was emptied, or a volume that is not there yet, than the wish to lock everybody out.
         let hint = "add [[client]] with an id; without [clients] in the configuration every client is allowed";
-        errors.push(as_a_whole(path, Found::new(0..0, "there is no client").hint(hint)));
+        errors.push(whole(path, Found::new(0..0, "there is no client").hint(hint)));
     }
     if errors.is_empty() { Ok(clients) } else { Err(errors) }
 }

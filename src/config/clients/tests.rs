@@ -164,3 +164,32 @@ fn a_link_that_is_turned_to_another_folder_is_a_change() {
         assert!(registry.clients().allow("b") && registry.clients().len() == 1);
     }
 }
+
+#[test]
+fn places_are_right_however_long_the_file() {
+    let mut text = String::from("# Clients\n");
+    for number in 0..2500 {
+        text += &format!("[[client]]\nid = \"client-{number}\"\n\n");
+    }
+    let good = text.clone();
+    text += "[[client]]\nid = \"client-7\"\n\n[[client]]\nid = \"client-2400\"\nnam = \"x\"\n";
+    let folder = folder(&[("clients.toml", &text)]);
+    let expected = "clients.toml: 3 mistakes\n\
+        clients.toml:7503:6: client[2500].id: there is a client \"client-7\" already, at clients.toml:24:6; remove one of the two\n\
+        clients.toml:7506:6: client[2501].id: there is a client \"client-2400\" already, at clients.toml:7203:6; remove one of the two\n\
+        clients.toml:7507:1: client[2501].nam: unknown key \"nam\"; did you mean \"name\"?";
+    assert_eq!(wrong(folder.path(), "clients.toml"), expected);
+
+    // A text that looks like the head of a table does not make one.
+    let text = good.replace("id = \"client-999\"\n", "id = \"client-999\"\nname = '''\n[[client]]\nid = \"x\"\n'''\n");
+    std::fs::write(folder.path().join("clients.toml"), text).unwrap();
+    let registry = Registry::load(&folder.path().join("clients.toml")).unwrap();
+    assert!(registry.clients().len() == 2500 && !registry.clients().allow("x"));
+}
+
+#[test]
+fn no_more_mistakes_are_told_than_anybody_reads() {
+    let text = "[[client]]\nid = \"a\"\n".repeat(5000);
+    let folder = folder(&[("clients.toml", &text)]);
+    assert!(wrong(folder.path(), "clients.toml").starts_with("clients.toml: 100 mistakes\n"));
+}

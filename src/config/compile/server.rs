@@ -21,7 +21,7 @@ use crate::config::snapshot::{
     ProxyVersions, SessionConfig, TlsConfig, TlsFiles,
 };
 use crate::policy::rejection;
-use crate::policy::session::Lifetimes;
+use crate::policy::session::{ForeignUseRule, Lifetimes};
 
 use super::context::Context;
 use super::secrets;
@@ -230,6 +230,10 @@ pub(super) fn sessions(cx: &mut Context<'_>, sessions: &Sessions) -> SessionConf
     SessionConfig {
         lifetimes: Lifetimes { idle: idle.0, absolute: absolute.0 },
         max_live_per_client: sessions.max_live_per_client.as_ref().map(|most| most.get()),
+        on_foreign_use: sessions.on_foreign_use.as_ref().map(|rule| ForeignUseRule {
+            after: cx.within(&rule.suspend_after, 1..=10_000),
+            within: cx.within(&rule.within, life()).0,
+        }),
         create_status: status,
         tombstone_ttl: cx.within(&sessions.tombstone.ttl, life()).0,
         tombstone_max: usize::try_from(*sessions.tombstone.max).unwrap_or(usize::MAX),

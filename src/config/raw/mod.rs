@@ -25,7 +25,7 @@ pub use place::{At, Table};
 pub use routes::{AuthorizationAction, RetryAction, Route, ScopeList};
 pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server};
 pub use server::{CertAndKey, ClientAuthMode, ProxyVersion, Tls, TlsVersion};
-pub use server::{LogFormatName, SessionIdForm, Sessions, Tombstone};
+pub use server::{LogFormatName, OnForeignUse, SessionIdForm, Sessions, Tombstone};
 pub use upstreams::Server as UpstreamServer;
 pub use upstreams::{
     BalanceName, Ejection, HealthCheck, HostAction, ProtocolName, Resolver, RetryBudget, Upstream, UpstreamHttp2,

@@ -241,6 +241,10 @@ pub struct Sessions {
     pub create_status: At<u16>,
     /// How long the end of a session is remembered, so that its owner is told why it ended.
     pub tombstone: Table<Tombstone>,
+    /// What becomes of a session that others try to use: callers with a good token of another issuer, client or subject.
+    /// They get 404 in any case. Default: nothing, it is logged and counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_foreign_use: Option<Table<OnForeignUse>>,
     /// How long an `idempotency-key` of `POST /session` is remembered.
     pub idempotency_ttl: At<Period>,
     /// Scopes that the session endpoint demands. Default: none.
@@ -255,9 +259,27 @@ impl Default for Sessions {
             max_live_per_client: None,
             create_status: 201.into(),
             tombstone: Table::default(),
+            on_foreign_use: None,
             idempotency_ttl: Period::secs(10 * 60).into(),
             scopes: At::default(),
         }
+    }
+}
+
+/// The suspension of a session that others try to use. Only the operator lets it go on.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OnForeignUse {
+    /// It is suspended at this many foreign uses: 1 to 10000.
+    #[schemars(range(min = 1, max = 10000))]
+    pub suspend_after: At<u16>,
+    /// How long foreign uses count, from the first one on.
+    pub within: At<Period>,
+}
+
+impl Default for OnForeignUse {
+    fn default() -> Self {
+        Self { suspend_after: 5.into(), within: Period::secs(60).into() }
     }
 }
 
