@@ -6,7 +6,7 @@ use http::header::HeaderMap;
 use http::uri::Uri;
 use http::{HeaderValue, Method, Version};
 
-use super::fields::{FieldNames, Role};
+use super::fields::{FieldNames, Role, is_padded};
 use super::method::{MethodSet, Verb};
 use super::rejection::Rejection;
 use super::target;
@@ -86,8 +86,8 @@ impl<'r> Head<'r> {
     /// Reads a head. `own_via` is the pseudonym this gateway writes into `via`.
     ///
     /// # Errors
-    /// `method-not-implemented`, `method-not-allowed` (TRACE, plain CONNECT), `request-malformed` (target, host),
-    /// `header-repeated` (host), `request-too-large` (field count), `loop-detected`.
+    /// `method-not-implemented`, `method-not-allowed` (TRACE, plain CONNECT), `request-malformed` (target, host, padding of
+    /// values over HTTP/2), `header-repeated` (host), `request-too-large` (field count), `loop-detected`.
     pub fn parse(raw: RawHead<'r>, names: &FieldNames, own_via: &str) -> Result<Self, Rejection> {
         let verb = match *raw.method {
             Method::TRACE | Method::CONNECT => return Err(Rejection::MethodNotAllowed(MethodSet::ALL)),
@@ -131,7 +131,11 @@ impl<'r> Head<'r> {
     fn read_fields(&mut self, names: &FieldNames, own_via: &str) -> Result<(), Rejection> {
         let mut connection = false;
         let mut traces = 0_u8;
+        let http2 = self.raw.version == Version::HTTP_2;
         for (place, (name, value)) in self.raw.headers.iter().enumerate() {
+            if http2 && is_padded(value) {
+                return Err(Rejection::RequestMalformed);
+            }
             let keep = match names.role(name) {
                 Role::Other => true,
                 Role::Ruled(field, rank) => self.note(field, rank, value),
@@ -508,6 +512,18 @@ mod tests {
             let mut request = request(&fields);
             (*request.method_mut(), *request.version_mut()) = (method, version);
             assert!(parse(&request).unwrap().upgrade().is_none(), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn over_http2_a_value_has_no_padding() {
+        for value in [" a", "a ", "\ta", "a\t"] {
+            for name in ["x-other", "x-sg-subject", "cookie", "te"] {
+                let mut request = request(&[(name, value)]);
+                assert!(parse(&request).is_ok(), "HTTP/1 has taken it off");
+                *request.version_mut() = Version::HTTP_2;
+                assert_eq!(parse(&request).unwrap_err(), Rejection::RequestMalformed, "{name}: {value:?}");
+            }
         }
     }
 
