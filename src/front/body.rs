@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connection::Prepared;
 use super::pace::{Pace, Pause};
+use super::prepared::Prepared;
 use super::response::{self, Dialect};
 use super::tunnel::{self, Tunnel};
 use super::watch::{self, LOOK};
