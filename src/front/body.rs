@@ -187,7 +187,10 @@ impl Body for Answer {
                     }
                     Some(Ok(frame))
                 }
-                Poll::Ready(Some(Err(error))) => Some(Err(AnswerError::Upstream(error))),
+                Poll::Ready(Some(Err(error))) => {
+                    this.record.upstream_failed(error.kind());
+                    Some(Err(AnswerError::Upstream(error)))
+                }
                 Poll::Ready(None) => None,
             },
         };

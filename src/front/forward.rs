@@ -176,7 +176,7 @@ impl Call<'_> {
         record.bytes_in = progress.map_or(0, Progress::bytes);
         proxy.recorder.stats().upstream_failed(record.upstream, error.kind());
         if !matches!(error, UpstreamError::Upload(_)) {
-            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            let cause = std::error::Error::source(error).map(tracing::field::display);
             let upstream = proxy.recorder.telemetry().labels().name(record.upstream);
             let request_id = record.request_id();
             tracing::warn!(upstream = &*upstream, request_id, cause, "upstream call failed: {error}");
