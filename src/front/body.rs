@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connection::Prepared;
 use super::pace::{Pace, Pause};
+use super::prepared::Prepared;
 use super::response::{self, Dialect};
 use super::tunnel::{self, Tunnel};
 use super::watch::{self, LOOK};
@@ -187,7 +187,10 @@ impl Body for Answer {
                     }
                     Some(Ok(frame))
                 }
-                Poll::Ready(Some(Err(error))) => Some(Err(AnswerError::Upstream(error))),
+                Poll::Ready(Some(Err(error))) => {
+                    this.record.upstream_failed(error.kind());
+                    Some(Err(AnswerError::Upstream(error)))
+                }
                 Poll::Ready(None) => None,
             },
         };

@@ -1,4 +1,4 @@
-//! One client connection as the front sees it, and what a worker prepares per snapshot.
+//! One client connection as the front sees it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,16 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
-use super::cors;
-use super::problem::Template;
+use super::prepared::Prepared;
 use super::proxy::Proxy;
-use crate::config::Snapshot;
-use crate::gate::Gate;
 use crate::gate::memo::TokenMemo;
-use crate::telemetry::labels::Label;
 use crate::telemetry::record::Arrival;
-use crate::timer::Timer;
-use crate::upstream::WorkerPool;
 use crate::upstream::forward::Edge;
 
 /// The other end of a connection: facts of the transport, nothing that a request claims.
@@ -31,33 +25,6 @@ pub struct Peer {
     pub tls: bool,
     /// The certificate that it showed (DER), where upstreams are to see it.
     pub certificate: Option<Arc<[u8]>>,
-}
-
-/// What a worker makes of a snapshot once, for all its calls.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) snapshot: Arc<Snapshot>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) timer: Timer,
-    /// Labels of the routes, by number.
-    pub(super) routes: Vec<Label>,
-    /// Pools and their labels, by number.
-    pub(super) pools: Vec<(Arc<WorkerPool>, Label)>,
-    /// What `via` says of a message that came over HTTP/1.1: of every answer of an upstream, and of most requests.
-    pub(super) via: HeaderValue,
-    /// What it says of a request that came over HTTP/2.
-    pub(super) via_http2: HeaderValue,
-    /// Refusals, by their place in the table.
-    pub(super) problems: Vec<Template>,
-    /// What browsers may do, where that is configured.
-    pub(super) cors: Option<cors::Rules>,
-}
-
-impl Prepared {
-    /// The label of a route.
-    pub(super) fn label(&self, route: u16) -> Label {
-        self.routes.get(usize::from(route)).copied().unwrap_or_default()
-    }
 }
 
 /// What a connection keeps between calls of one snapshot.

@@ -3,9 +3,11 @@
 mod body;
 mod connection;
 mod cors;
+mod forward;
 mod grpc;
 mod pace;
 mod panic;
+mod prepared;
 mod problem;
 pub mod proxy;
 mod response;

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::body::AnswerError;
-use super::connection::Prepared;
+use super::prepared::Prepared;
 use super::watch::{LOOK, Watch};
 use crate::telemetry::record::CallRecord;
 use crate::timer::Deadline;

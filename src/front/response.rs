@@ -6,8 +6,9 @@ use http::response::Parts;
 use http::{Response, StatusCode};
 
 use super::body::Answer;
-use super::connection::{Prepared, Scope};
+use super::connection::Scope;
 use super::grpc;
+use super::prepared::Prepared;
 use super::problem::{self, Details};
 use super::session::Outcome;
 use crate::gate::Known;

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::connection::Prepared;
+use super::prepared::Prepared;
 use crate::policy::fields::{FieldNames, Role};
 
 pin_project! {

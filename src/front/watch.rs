@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::connection::Prepared;
+use super::prepared::Prepared;
 use crate::gate::Gate;
 use crate::policy::claims::Caller;
 use crate::policy::rejection::{Rejection, Why};

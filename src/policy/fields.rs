@@ -1,5 +1,6 @@
 //! Which header field is which: the names of the fields we read, and the fate of all others.
 
+use http::HeaderValue;
 use http::header::{self, HeaderName};
 
 use super::violation::Field;
@@ -265,6 +266,14 @@ impl Default for FieldNames {
     }
 }
 
+/// Whether a value begins or ends with a space or a tab. HTTP/1 takes that off, and what it says without it may be something
+/// else; over HTTP/2 it makes the message malformed (RFC 9113 section 8.2.1).
+#[must_use]
+pub fn is_padded(value: &HeaderValue) -> bool {
+    let padding = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    padding(value.as_bytes().first()) || padding(value.as_bytes().last())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,6 +312,15 @@ mod tests {
         }
         assert_eq!(role("x-forwarded-for"), Role::ForwardedFor);
         assert_eq!(role("x_forwarded_anything"), Role::Reserved);
+    }
+
+    #[test]
+    fn padding_is_a_space_or_a_tab_at_either_end() {
+        for (value, padded) in [("", false), ("a b\tc", false), (" ", true), ("\ta", true), ("a ", true), ("a\t", true)]
+        {
+            assert_eq!(is_padded(&HeaderValue::from_static(value)), padded, "{value:?}");
+        }
+        assert!(is_padded(&HeaderValue::from_bytes(b"\t\xff]").unwrap()));
     }
 
     #[test]

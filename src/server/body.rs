@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::flood::Budget;
 use super::h1::link::Link;
+use crate::policy::fields::is_padded;
 use crate::upstream::upload::UploadFault;
 
 /// Bytes of an unread body that are read and thrown away so that its connection can carry another request.
@@ -83,6 +84,10 @@ impl Body for RequestBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.held_back = false;
+                if self.budget.is_some() && frame.trailers_ref().is_some_and(|fields| fields.values().any(is_padded)) {
+                    self.incoming = None;
+                    return Poll::Ready(Some(Err(UploadFault::Malformed)));
+                }
                 // Empty frames are no progress.
                 if let Some(budget) =
                     self.budget.as_ref().filter(|_| frame.data_ref().is_none_or(|data| !data.is_empty()))

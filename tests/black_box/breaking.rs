@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Config, Gate, Origin, Reply, dead_address, eventually};
+use crate::harness::{Config, Deaf, Gate, Origin, Reply, dead_address, eventually};
 
 fn config(origin: &Origin, settings: &str) -> Config {
-    Config::new(&origin.url())
+    at(&origin.url(), settings)
+}
+
+fn at(url: &str, settings: &str) -> Config {
+    Config::new(url)
         .upstream_setting(settings)
         .section("server", "workers = 1")
         .section("admin", "address = \"127.0.0.1:0\"")
@@ -201,29 +205,81 @@ fn an_idempotent_call_whose_body_has_not_begun_can_be_repeated() {
     assert_eq!(raw.reply_to("PUT").text(), "hello");
 }
 
+/// How an upstream fails, and what the client and the operator are told: code, `proxy-status`, label of the metric.
+type Failure<'a> = (&'a str, Config, &'a str, &'a str, &'a str);
+
 #[test]
 fn each_failure_has_its_own_name() {
-    let refusing = Config::new(&format!("http://{}", dead_address()));
-    let gate = Gate::configured(&refusing.section("admin", "address = \"127.0.0.1:0\""));
-    assert_told(&gate.send(&gate.open().get("/")), "upstream-failed", "connection_refused");
-    assert_counted(&gate, "kind=\"connect\"");
-
-    let closing = Origin::answering(|_, line| line.close());
-    let gate = Gate::configured(&config(&closing, ""));
-    assert_told(&gate.send(&gate.open().get("/")), "upstream-failed", "connection_terminated");
-
-    let nonsense = Origin::sending("<html>hello</html>");
-    let gate = Gate::configured(&config(&nonsense, ""));
-    assert_told(&gate.send(&gate.open().get("/")), "upstream-failed", "http_protocol_error");
-
     let silent = Origin::answering(|_, line| line.hang());
-    let gate = Gate::configured(&config(&silent, "response_timeout = \"200ms\""));
-    assert_told(&gate.send(&gate.open().get("/")), "upstream-timeout", "http_response_timeout");
-    assert_counted(&gate, "kind=\"response_timeout\"");
+    let resetting = Origin::answering(|_, line| line.reset());
+    let closing = Origin::answering(|_, line| line.close());
+    let half = Origin::answering(|_, line| {
+        line.send("HTTP/1.1 200 OK\r\nx-half: ");
+        line.close();
+    });
+    let nonsense = Origin::sending("<html>hello</html>");
+    let twice = Origin::sending("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx");
+    let large = Origin::sending(format!("HTTP/1.1 200 OK\r\nx-large: {}\r\n\r\n", "x".repeat(70_000)));
+    let crowded = Origin::sending(format!("HTTP/1.1 200 OK\r\n{}\r\n", "x-one: 1\r\n".repeat(300)));
+    let deaf = Deaf::new();
+    let refusing = at(&format!("http://{}", dead_address()), "");
+    let unreachable = at(&deaf.url(), "connect_timeout = \"200ms\"");
+    let greeting = Origin::speaking(|line| line.send("220 hello\r\n"));
+    let cleartext = at(&greeting.url().replace("http:", "https:"), "");
+    let unknown = at("http://nobody.invalid:80", "connect_timeout = \"5s\"");
+    let failures: [Failure<'_>; 12] = [
+        ("refuses connections", refusing, "upstream-failed", "connection_refused", "connect"),
+        ("takes no connection", unreachable, "upstream-timeout", "connection_timeout", "connect_timeout"),
+        ("has no address", unknown, "upstream-failed", "dns_error", "dns"),
+        ("speaks no TLS", cleartext, "upstream-failed", "tls_protocol_error", "tls"),
+        ("resets", config(&resetting, ""), "upstream-failed", "connection_terminated", "closed"),
+        ("closes", config(&closing, ""), "upstream-failed", "connection_terminated", "closed"),
+        ("closes within the head", config(&half, ""), "upstream-failed", "connection_terminated", "closed"),
+        ("speaks no HTTP", config(&nonsense, ""), "upstream-failed", "http_protocol_error", "protocol"),
+        ("contradicts itself", config(&twice, ""), "upstream-failed", "http_protocol_error", "protocol"),
+        ("says too much", config(&large, ""), "upstream-failed", "http_response_header_section_size", "protocol"),
+        ("has many fields", config(&crowded, ""), "upstream-failed", "http_response_header_section_size", "protocol"),
+        (
+            "is silent",
+            config(&silent, "response_timeout = \"200ms\""),
+            "upstream-timeout",
+            "http_response_timeout",
+            "response_timeout",
+        ),
+    ];
+    for (how, config, code, error, kind) in failures {
+        let gate = Gate::configured(&config);
+        let reply = gate.send(&gate.open().post("/orders", "{}"));
+        assert_told(&reply, code, error);
+        assert_counted(&gate, &format!("kind=\"{kind}\""));
+        gate.await_stderr("upstream call failed");
+        let told = gate.stderr();
+        let line = told.lines().find(|line| line.contains("upstream call failed")).expect("a line");
+        // What lies behind it, where something does.
+        assert!(!line.contains(r#""cause":"""#), "an upstream that {how}: {line}");
+        assert_eq!(
+            line.contains(r#""cause":"#),
+            ["connect", "tls"].contains(&kind) || how == "resets",
+            "{how}: {line}"
+        );
+    }
 
     let gate = Gate::configured(&config(&silent, "total_timeout = \"200ms\""));
     assert_told(&gate.send(&gate.open().get("/")), "upstream-timeout", "http_response_timeout");
     assert_counted(&gate, "kind=\"total_timeout\"");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_counted_and_blamed_on_the_upstream() {
+    let cut = Origin::answering(|_, line| {
+        line.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf");
+        line.close();
+    });
+    let gate = Gate::configured(&config(&cut, ""));
+    let reply = gate.send(&gate.open().get("/orders"));
+    assert!(reply.status == 200 && !reply.complete && reply.field("proxy-status").is_none(), "{reply:?}");
+    assert_counted(&gate, "kind=\"closed\"");
+    assert!(gate.access_log(2).iter().any(|call| call["ended_by"] == "upstream"), "{:?}", gate.access_log(2));
 }
 
 /// Sends the beginning of a body and then nothing.

@@ -348,30 +348,6 @@ fn a_connection_carries_so_many_calls_and_says_that_it_ends() {
 }
 
 #[test]
-fn an_upload_that_drips_is_408_although_it_never_pauses() {
-    let origin = Origin::start();
-    let config = Config::new(&origin.url()).lenient().section("limits", "body_rate = \"1KiB\"");
-    let gate = Gate::configured(&config);
-    let session = gate.open();
-    let mut raw = gate.connect();
-    raw.send(session.call("POST", "/orders").field("content-length", "100000").head());
-    let mut writer = raw.writer();
-    let dripping = std::thread::spawn(move || {
-        use std::io::Write;
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE && writer.write_all(b"x").is_ok() {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    });
-    raw.reply().assert_refused("request-timeout");
-    drop(raw);
-    dripping.join().expect("no panic");
-    assert!(origin.seen().iter().all(|seen| !seen.complete), "it never looks whole");
-    // One that is fast enough may take its time in all.
-    gate.send(&session.post("/orders", &"x".repeat(100_000))).assert_status(200);
-}
-
-#[test]
 fn an_idle_connection_costs_little() {
     let origin = Origin::start();
     let gate = Gate::file_less(&origin.url());

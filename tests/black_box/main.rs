@@ -12,6 +12,7 @@ mod config;
 mod cors;
 mod demo;
 mod deploy;
+mod drips;
 mod edge;
 mod extended_connect;
 mod faults;

@@ -184,8 +184,18 @@ fn a_session_id_in_capitals_is_the_same_id_and_goes_on_in_its_canonical_form() {
 fn an_idle_session_expires_and_its_owner_is_told() {
     let origin = Origin::start();
     let gate = Gate::configured(&Config::new(&origin.url()).section("sessions", "idle = \"2s\""));
-    let session = gate.open();
-    gate.send(&session.get("/orders")).assert_status(200);
+    // On a busy machine the call itself may come too late.
+    let session = loop {
+        let (opening, calls) = (Instant::now(), origin.calls());
+        let session = gate.open();
+        let reply = gate.send(&session.get("/orders"));
+        if opening.elapsed() < Duration::from_secs(2) {
+            reply.assert_status(200);
+            assert_eq!(origin.calls(), calls + 1);
+            break session;
+        }
+    };
+    let before = origin.calls();
 
     // Time is what this test is about: two seconds of idling, and the twentieth it may take longer.
     thread::sleep(Duration::from_millis(2300));
@@ -193,7 +203,7 @@ fn an_idle_session_expires_and_its_owner_is_told() {
     gate.send(&session.get("/session")).assert_refused("session-expired");
     gate.send(&session.with_token(&token_with(json!({"sub": "x"}))).get("/orders")).assert_refused("session-not-found");
     gate.send(&session.call("DELETE", "/session")).assert_status(204);
-    assert_eq!(origin.calls(), 1);
+    assert_eq!(origin.calls(), before);
 }
 
 #[test]

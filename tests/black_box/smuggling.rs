@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, mpsc};
 
-use crate::harness::{Call, Gate, Origin, PATIENCE, Session, Setup};
+use crate::harness::{Call, Frames, Gate, Origin, PATIENCE, Session, Setup};
 
 /// The fields of a good call, without the empty line at the end.
 fn good(session: &Session, method: &str) -> String {
@@ -27,6 +27,31 @@ fn refused(gate: &Gate, origin: &Origin, bytes: impl AsRef<[u8]>) {
     assert_eq!(reply.field("connection"), Some("close"), "{shown:?}");
     raw.assert_closed();
     assert_eq!((origin.calls(), origin.bytes()), (0, 0), "{shown:?}");
+}
+
+#[test]
+fn a_value_of_http2_that_http1_would_read_otherwise_is_refused() {
+    let origin = Origin::start();
+    let gate = Gate::file_less(&origin.url());
+    let session = gate.open();
+    let mut http2 = gate.http2();
+    for value in ["\tx", "x\t", " x", "x "] {
+        for name in ["x-other", "cookie", "accept"] {
+            http2.exchange(&session.get("/orders").field(name, value)).assert_refused("request-malformed");
+        }
+    }
+    origin.assert_untouched();
+    // In trailers it comes when the upstream has begun to read: it must not take what it has for the whole.
+    let bearer = format!("Bearer {}", session.token);
+    let mut frames = Frames::connect(gate.address());
+    frames.headers(1, &session.http2(&bearer, "POST"), false);
+    frames.data(1, b"hello", false);
+    frames.headers(1, &[("x-sum", " 99")], true);
+    assert!(frames.find(|frame| frame.ends(1) || frame.resets(1)).is_some(), "an answer");
+    let refused = |call: &serde_json::Value| call["code"] == "request-malformed";
+    assert_eq!(gate.access_log(14).iter().filter(|call| refused(call)).count(), 13);
+    assert!(origin.seen().iter().all(|seen| !seen.complete && seen.trailers.is_empty()), "{:?}", origin.seen());
+    http2.exchange(&session.get("/orders")).assert_status(200);
 }
 
 #[test]

@@ -266,6 +266,38 @@ fn lengths_that_contradict_each_other_or_the_body_never_look_whole() {
 }
 
 #[test]
+fn values_that_http1_would_read_otherwise_are_no_answer() {
+    let origin = Http2Origin::answering(None, 100, |mut call| async move {
+        let padded = HeaderValue::from_static("\t1");
+        match call.request.uri().path() {
+            "/head" => {
+                let head = Response::builder().header("x-sum", padded).body(()).expect("a head");
+                _ = call.respond.send_response(head, true).expect("sent");
+            }
+            "/interim" => {
+                let head = Response::builder().status(103).header("link", padded).body(()).expect("a head");
+                call.respond.send_informational(head).expect("sent");
+                call.reply(200, b"ok");
+            }
+            _ => {
+                let head = Response::builder().header("trailer", "x-sum").body(()).expect("a head");
+                let mut stream = call.respond.send_response(head, false).expect("sent");
+                stream.send_data(Bytes::from_static(b"hello"), false).expect("sent");
+                stream.send_trailers(HeaderMap::from_iter([("x-sum".parse().expect("a name"), padded)])).expect("sent");
+            }
+        }
+    });
+    let gate = prior(&origin);
+    let session = gate.open();
+    for target in ["/head", "/interim"] {
+        gate.send(&session.get(target)).assert_refused("upstream-failed");
+    }
+    let reply = gate.send(&session.get("/trailers").field("te", "trailers"));
+    assert!(!reply.complete && reply.trailers.is_empty(), "{reply:?}");
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
 fn a_goodbye_during_calls_loses_none_and_repeats_none() {
     let origin = Http2Origin::answering(None, 100, |call| async move {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Config, Gate, Origin, Reply, Setup, dead_address, eventually, quickest};
+use crate::harness::{Config, Deaf, Gate, Origin, Reply, Setup, dead_address, eventually, quickest};
 
 /// What is waited without a setting, less what a busy machine may add.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(20);
@@ -104,20 +104,8 @@ fn a_silent_upstream_is_504_at_the_limit() {
 
 #[test]
 fn an_upstream_that_accepts_no_connection_is_504() {
-    // A full accept queue drops handshakes: the address is there and nobody answers.
-    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    listener.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().expect("an address").into()).expect("a free port");
-    listener.listen(0).expect("a queue of one");
-    let address = listener.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
-    let _queued: Vec<_> = (0..4)
-        .map(|_| {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-            socket.set_nonblocking(true).expect("non-blocking");
-            let _ = socket.connect(&address.into());
-            socket
-        })
-        .collect();
-    let config = Config::new(&format!("http://{address}")).upstream_setting("connect_timeout = \"1s\"");
+    let deaf = Deaf::new();
+    let config = Config::new(&deaf.url()).upstream_setting("connect_timeout = \"1s\"");
     let gate = Gate::configured(&config);
     let session = gate.open();
     let begun = Instant::now();

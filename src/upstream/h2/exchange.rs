@@ -13,7 +13,7 @@ use super::link::Slot;
 use super::reply;
 use super::sending::Sending;
 use super::upgraded::Upgraded;
-use super::{failure, is_unprocessed, request};
+use super::{checked, failure, is_unprocessed, request};
 use crate::upstream::exchange::{self, Failed, Left};
 use crate::upstream::upload::Upload;
 use crate::upstream::{Endpoint, Outbound, Reply, ReplyBody, UpstreamError};
@@ -109,10 +109,12 @@ impl Exchange {
             if self.interim > INTERIM_MAX || head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Poll::Ready(Err(UpstreamError::Malformed("an interim response")));
             }
+            checked(&head.headers)?;
             interim(&head);
         }
         let response = ready!(Pin::new(&mut self.response).poll(context)).map_err(|error| self.failed(error))?;
         let (parts, body) = response.into_parts();
+        checked(&parts.headers)?;
         let length = reply::length(&parts.headers)?;
         if self.connect.is_some() && parts.status.is_success() && length.is_some() {
             return Poll::Ready(Err(UpstreamError::Malformed("a switch of protocols in doubt")));

@@ -20,6 +20,7 @@ mod sending;
 mod upgraded;
 
 use h2::Reason;
+use http::HeaderMap;
 
 pub(super) use exchange::Exchange;
 pub(super) use link::{Link, Slot};
@@ -27,6 +28,7 @@ pub(super) use reply::ReplyBody;
 pub(super) use upgraded::Upgraded;
 
 use super::UpstreamError;
+use crate::policy::fields::is_padded;
 
 /// Bytes of a response that may wait for its client.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -39,6 +41,11 @@ const STREAMS_MAX: usize = 128;
 
 /// Most bytes of a head (as RFC 9113 section 6.5.2 counts them).
 const HEAD_BYTES: u32 = 64 * 1024;
+
+/// The fields of a response, head or trailers, if there is none that HTTP/1 would read otherwise than it was written.
+fn checked(fields: &HeaderMap) -> Result<(), UpstreamError> {
+    if fields.values().any(is_padded) { Err(UpstreamError::Malformed("a field value")) } else { Ok(()) }
+}
 
 /// A stream or a connection that failed.
 fn failure(error: h2::Error) -> UpstreamError {

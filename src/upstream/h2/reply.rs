@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::Head;
-use super::failure;
 use super::link::Slot;
 use super::sending::{Sending, allowed};
+use super::{checked, failure};
 use crate::upstream::UpstreamError;
 use crate::upstream::upload::UploadFault;
 
@@ -84,6 +84,7 @@ impl ReplyBody {
             Err(error) => Poll::Ready(Some(Err(self.failed(error)))),
             Ok(trailers) => {
                 self.stream = None;
+                trailers.as_ref().map_or(Ok(()), checked)?;
                 let trailers = trailers.map(allowed).filter(|trailers| !trailers.is_empty());
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }

@@ -59,6 +59,11 @@ impl Frames {
         frames
     }
 
+    /// The same connection, for another thread to write to.
+    pub fn writer(&self) -> Self {
+        Self(self.0.try_clone().expect("a socket can be cloned"))
+    }
+
     /// Writes a frame.
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let _ = self.try_send(kind, flags, stream, payload);

@@ -24,7 +24,7 @@ pub use frames::Frames;
 pub use gate::{Finished, Gate, Session, Setup, binary, finish};
 pub use http2::Http2;
 pub use http2_origin::{Http2Call, Http2Origin};
-pub use origin::{Line, Origin, Seen, dead_address};
+pub use origin::{Deaf, Line, Origin, Seen, dead_address};
 pub use raw::{Call, Raw, Reply};
 pub use refusal::violations;
 pub use secure::{Authority, Issued, SecureLine, SecureOrigin};

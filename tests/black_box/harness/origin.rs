@@ -377,3 +377,31 @@ impl Line {
         self.ended = true;
     }
 }
+
+/// An address that is there and where nobody answers: a full accept queue drops handshakes.
+pub struct Deaf {
+    address: SocketAddr,
+    _sockets: Vec<socket2::Socket>,
+}
+
+impl Deaf {
+    pub fn new() -> Self {
+        let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let listener = socket();
+        listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().expect("an address").into()).expect("a free port");
+        listener.listen(0).expect("a queue of one");
+        let address = listener.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
+        let queued = (0..4).map(|_| {
+            let socket = socket();
+            socket.set_nonblocking(true).expect("non-blocking");
+            let _ = socket.connect(&address.into());
+            socket
+        });
+        Self { address, _sockets: queued.chain([listener]).collect() }
+    }
+
+    /// Its base.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::cell::LazyCell;
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Unstructured};
 use futures_util::FutureExt;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri, Version};
@@ -32,16 +32,44 @@ const SUBJECT: &str = "grüße\r\nx-sg-scopes: all";
 /// A call.
 #[derive(Debug, Arbitrary)]
 pub struct Call<'a> {
+    form: Form,
     method: Verbs<'a>,
     target: Target<'a>,
     host: Option<&'a str>,
     /// A token, a client-id and a session-id that are right, without which hardly any call would come far.
     proof: [bool; 3],
     fields: Vec<(Name<'a>, Value<'a>)>,
-    old_version: bool,
     has_body: bool,
     trusted: bool,
     endpoint_host: bool,
+}
+
+/// How the call came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Http11,
+    Http10,
+    Http2,
+    /// Over HTTP/2, as an extended CONNECT for this protocol.
+    Connect(&'static str),
+}
+
+/// One byte, so that a seed can be made by hand.
+impl<'a> Arbitrary<'a> for Form {
+    fn arbitrary(bytes: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        Ok(match u8::arbitrary(bytes)? % 8 {
+            0..=1 => Self::Http11,
+            2 => Self::Http10,
+            3..=4 => Self::Http2,
+            5 => Self::Connect("websocket"),
+            6 => Self::Connect("feed/1"),
+            _ => Self::Connect("h2c"),
+        })
+    }
+
+    fn size_hint(_: usize) -> (usize, Option<usize>) {
+        (1, Some(1))
+    }
 }
 
 #[derive(Debug, Arbitrary)]
@@ -187,7 +215,13 @@ fn check_in(world: &World, call: &Call<'_>) {
         return;
     }
     let mut headers = HeaderMap::new();
+    let http2 = matches!(call.form, Form::Http2 | Form::Connect(_));
     let mut add = |name: &[u8], value: &[u8]| {
+        // As the parsers of HTTP/1 do.
+        let padding = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let end = value.iter().rposition(|byte| !padding(byte)).map_or(0, |last| last + 1);
+        let begin = value.iter().position(|byte| !padding(byte)).unwrap_or(end);
+        let value = if http2 { value } else { &value[begin..end] };
         if let (Ok(name), Some(value)) = (HeaderName::from_bytes(name), world.fill(value)) {
             _ = headers.try_append(name, value);
         }
@@ -201,17 +235,26 @@ fn check_in(world: &World, call: &Call<'_>) {
         }
     }
     call.fields.iter().for_each(|(name, value)| add(name.bytes(), value.bytes()));
+    let protocol = match call.form {
+        Form::Connect(protocol) => Some(HeaderValue::from_static(protocol)),
+        Form::Http11 | Form::Http10 | Form::Http2 => None,
+    };
     let raw = RawHead {
-        method: &method,
+        method: if protocol.is_some() { &Method::GET } else { &method },
         uri: &uri,
-        version: if call.old_version { Version::HTTP_10 } else { Version::HTTP_11 },
+        version: match call.form {
+            Form::Http11 => Version::HTTP_11,
+            Form::Http10 => Version::HTTP_10,
+            Form::Http2 | Form::Connect(_) => Version::HTTP_2,
+        },
         headers: &headers,
-        protocol: None,
-        has_body: call.has_body,
+        protocol: protocol.as_ref(),
+        has_body: call.has_body && protocol.is_none(),
         trusted_peer: call.trusted,
     };
     let Ok(head) = Head::parse(raw, &world.live.names, &world.live.via) else { return };
     assert!(headers.len() <= FIELDS_MAX);
+    assert!(protocol.as_ref().is_none_or(|protocol| protocol != "h2c" && head.upgrade() == Some(protocol)));
     is_unambiguous(head.path());
     let now = world.gate.clock().now();
     let mut known = Known::default();
@@ -306,6 +349,12 @@ fn is_clean(world: &World, head: &Head<'_>, passage: &Passage<'_>, host: HostFie
     single("x-request-id", Some(b"request"));
     single("x-correlation-id", Some(b"correlation"));
     single("authorization", head.seen(Field::Authorization).value.filter(|_| kept).map(HeaderValue::as_bytes));
+    let upgrade = head.upgrade().map(HeaderValue::as_bytes);
+    single("upgrade", upgrade);
+    single("connection", upgrade.map(|_| b"upgrade".as_slice()));
+    for (name, value) in head.forwarded().filter(|(name, _)| **name != http::header::COOKIE) {
+        assert!(all(name.as_str()).contains(&value.as_bytes()), "{name} in {shown}");
+    }
     assert_eq!(all("x-sg-subject").len(), usize::from(validated), "{shown}");
     for name in ["host", "traceparent", "x-forwarded-for", "x-forwarded-proto"] {
         assert_eq!(all(name).len(), 1, "{name} in {shown}");
@@ -322,6 +371,7 @@ fn is_clean(world: &World, head: &Head<'_>, passage: &Passage<'_>, host: HostFie
         let reserved = match world.live.names.role(&name) {
             Role::Ruled(..) | Role::Via | Role::Origin | Role::PreflightMethod | Role::Cookie | Role::Other => false,
             Role::Forwarded => !trusted,
+            Role::Connection | Role::Upgrade => upgrade.is_none(),
             _ => true,
         };
         let ours = OURS.contains(&name.as_str()) || SG.contains(&name.as_str());
