@@ -19,6 +19,7 @@ pub(super) fn scrape(admin: &Admin) -> Result<Reply, Refusal> {
     add_calls(&mut out, admin);
     add_upstreams(&mut out, admin);
     add_sessions(&mut out, admin);
+    add_issuers(&mut out, admin);
     add_process(&mut out, admin);
     let encoded = out.encode(&admin.process);
     let encoded = encoded.map_err(|error| {
@@ -143,6 +144,21 @@ fn add_sessions(out: &mut Exposition, admin: &Admin) {
     out.count(&metric::TOKEN_CACHE_HITS, &[], live.auth.counts().hits.load(Ordering::Relaxed));
     out.count(&metric::TOKEN_CACHE_MISSES, &[], live.auth.counts().misses.load(Ordering::Relaxed));
     out.count(&metric::TOKEN_CACHE_SIZE, &[], live.auth.remembered() as u64);
+}
+
+fn add_issuers(out: &mut Exposition, admin: &Admin) {
+    for set in admin.live.snapshot().auth.key_sets() {
+        let (name, report, counts) = (&**set.issuer(), set.report(), set.counts());
+        out.count(&metric::ISSUER_KEYS, &[name], report.keys.len() as u64);
+        if let Some(age) = report.age {
+            out.add(&metric::ISSUER_KEYS_AGE, &[name], age.as_secs_f64());
+        }
+        for (result, counter) in
+            [("changed", &counts.changed), ("unchanged", &counts.unchanged), ("failed", &counts.failed)]
+        {
+            out.count(&metric::ISSUER_FETCHES, &[name, result], counter.load(Ordering::Relaxed));
+        }
+    }
 }
 
 fn add_process(out: &mut Exposition, admin: &Admin) {

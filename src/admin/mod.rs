@@ -1,6 +1,7 @@
 //! The operator's listener: health and metrics for everyone who can reach it, everything else behind a bearer token.
 
 mod health;
+mod issuers;
 mod metrics;
 mod pools;
 mod sessions;
@@ -148,6 +149,8 @@ impl Admin {
             .to_bytes();
         let segments: Vec<&str> = parts.uri.path().trim_start_matches('/').split('/').collect();
         match (&parts.method, segments.as_slice()) {
+            (&Method::GET, ["issuers"]) => Ok(issuers::list(self)),
+            (&Method::POST, ["issuers", name, "refresh"]) => issuers::refresh(self, name).await,
             (&Method::GET, ["pools"]) => Ok(pools::list(self)),
             (&Method::GET, ["sessions"]) => sessions::list(self, parts.uri.query().unwrap_or_default()).await,
             (&Method::POST, ["sessions", "revoke"]) => sessions::revoke(self, &body).await,
@@ -155,12 +158,16 @@ impl Admin {
             (&Method::DELETE, ["sessions", name]) => sessions::end(self, name).await,
             (&Method::POST, ["sessions", name, "suspend"]) => sessions::suspend(self, name, true).await,
             (&Method::POST, ["sessions", name, "resume"]) => sessions::suspend(self, name, false).await,
-            (_, ["pools"] | ["sessions"] | ["sessions", _] | ["sessions", _, "suspend" | "resume"]) => {
-                Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods; see the documentation"))
-            }
+            (
+                _,
+                ["issuers" | "pools" | "sessions"]
+                | ["issuers", _, "refresh"]
+                | ["sessions", _]
+                | ["sessions", _, "suspend" | "resume"],
+            ) => Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods; see the documentation")),
             _ => Err(Refusal(
                 StatusCode::NOT_FOUND,
-                "no such path; there are /livez, /readyz, /metrics, /pools and /sessions",
+                "no such path; there are /livez, /readyz, /metrics, /issuers, /pools and /sessions",
             )),
         }
     }

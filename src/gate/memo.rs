@@ -5,28 +5,36 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Epoch, Unidentified};
 use crate::policy::claims::Caller;
-use crate::policy::rejection::Rejection;
 
-/// Remembers one verified token. Lives no longer than the snapshot whose keys verified it.
+/// Remembers one verified token. Lives no longer than the snapshot whose issuers stand for it, and is of no use once one of
+/// them has given up a key.
 #[derive(Default)]
-pub struct TokenMemo(Mutex<Option<(Box<str>, Arc<Caller>)>>);
+pub struct TokenMemo(Mutex<Option<Remembered>>);
+
+struct Remembered {
+    token: Box<str>,
+    caller: Arc<Caller>,
+    epoch: Epoch,
+}
 
 impl TokenMemo {
-    /// The caller `token` speaks of. Its times are not judged here.
+    /// The caller `token` speaks of, as far as is known without asking. Its times are not judged here.
     ///
     /// # Errors
-    /// `token-invalid`.
-    pub fn identify(&self, auth: &Authenticator, token: &str) -> Result<Arc<Caller>, Rejection> {
+    /// [`Unidentified`].
+    pub fn recall(&self, auth: &Authenticator, token: &str) -> Result<Arc<Caller>, Unidentified> {
+        let epoch = auth.epoch();
         let mut memo = self.0.lock();
-        if let Some((remembered, caller)) = &*memo
-            && **remembered == *token
+        if let Some(remembered) = &*memo
+            && remembered.epoch == epoch
+            && *remembered.token == *token
         {
-            return Ok(Arc::clone(caller));
+            return Ok(Arc::clone(&remembered.caller));
         }
-        let caller = auth.identify(token)?;
-        *memo = Some((token.into(), Arc::clone(&caller)));
+        let caller = auth.recall(token)?;
+        *memo = Some(Remembered { token: token.into(), caller: Arc::clone(&caller), epoch });
         Ok(caller)
     }
 }

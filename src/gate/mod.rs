@@ -6,6 +6,7 @@ pub mod open;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::auth::{Authenticator, Unidentified};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::policy::call::{Identified, Owned, Passage, Routed, ValidatedCall};
@@ -118,7 +119,7 @@ impl Gate {
         let create = at_endpoint && head.verb() == Verb::Post;
         let (presented, observed) = routed.credentials(head, create)?;
         known.observed = observed;
-        let caller = memo.identify(&live.auth, presented.token())?;
+        let caller = identify(&live.auth, memo, presented.token()).await?;
         known.caller = Some(Arc::clone(&caller));
         let identified = Identified::new(routed, &presented, caller, now)?;
         let Some(id) = presented.session() else {
@@ -144,6 +145,15 @@ impl Gate {
             return Ok(());
         }
         self.store.end(owned.session().key(), EndCause::Closed, now.steady).await.map(drop)
+    }
+}
+
+/// The caller a token speaks of. What few calls need, to wait for an issuer, is kept off the stack of all others.
+async fn identify(auth: &Authenticator, memo: &TokenMemo, token: &str) -> Result<Arc<Caller>, Rejection> {
+    match memo.recall(auth, token) {
+        Ok(caller) => Ok(caller),
+        Err(Unidentified::Refused(rejection)) => Err(rejection),
+        Err(Unidentified::Ask(inquiry)) => Box::pin(auth.inquire(token, inquiry)).await,
     }
 }
 

@@ -58,6 +58,9 @@ metrics! {
     TOKEN_CACHE_HITS = COUNTER "sessiongate_token_cache_hits_total" [] "Tokens found verified, since the keys were loaded; a connection's own last token is not looked up.";
     TOKEN_CACHE_MISSES = COUNTER "sessiongate_token_cache_misses_total" [] "Tokens whose signature was verified or found wanting, since the keys were loaded.";
     TOKEN_CACHE_SIZE = GAUGE "sessiongate_token_cache_entries" [] "Verified tokens remembered.";
+    ISSUER_KEYS = GAUGE "sessiongate_issuer_keys" ["issuer"] "Keys in use of an issuer that publishes them.";
+    ISSUER_KEYS_AGE = GAUGE "sessiongate_issuer_keys_age_seconds" ["issuer"] "Time since the published keys of an issuer were last fetched or confirmed.";
+    ISSUER_FETCHES = COUNTER "sessiongate_issuer_fetches_total" ["issuer", "result"] "Fetches of the published keys of an issuer by result.";
     CONNECTIONS_ACCEPTED = COUNTER "sessiongate_connections_accepted_total" [] "Client connections accepted.";
     CONNECTIONS_OPEN = GAUGE "sessiongate_connections_open" [] "Client connections open.";
     ACCEPT_ERRORS = COUNTER "sessiongate_accept_errors_total" ["reason"] "Connections that could not be accepted, by reason.";

@@ -1,6 +1,6 @@
 //! The operator, who can end sessions.
 
-use super::{Call, Config, Gate, Session, Setup};
+use super::{Call, Config, Gate, Reply, Session, Setup};
 
 const ADMIN_TOKEN: &str = "the-admin-token-of-the-tests-0123456789";
 
@@ -14,13 +14,30 @@ impl Gate {
     /// The same, with more in its configuration.
     #[track_caller]
     pub fn administered_with(config: Config) -> Self {
-        let config = config
-            .lenient()
-            .issuer("name = \"main\"\nleeway = \"0s\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]")
-            .section("admin", "address = \"127.0.0.1:0\"\ntoken = { file = \"{dir}/admin-token\" }");
-        let setup = Setup::configured(&config);
+        Self::operated(
+            config
+                .lenient()
+                .issuer("name = \"main\"\nleeway = \"0s\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]"),
+        )
+    }
+
+    /// A gate with an operator.
+    #[track_caller]
+    pub fn operated(config: Config) -> Self {
+        let setup = Setup::configured(&Self::with_operator(config));
         setup.write("admin-token", ADMIN_TOKEN);
         setup.start()
+    }
+
+    /// A configuration with an operator.
+    pub fn with_operator(config: Config) -> Config {
+        config.section("admin", "address = \"127.0.0.1:0\"\ntoken = { file = \"{dir}/admin-token\" }")
+    }
+
+    /// Sends a call to the admin listener with the operator's token.
+    #[track_caller]
+    pub fn operate(&self, method: &str, path: &str) -> Reply {
+        self.admin(&Call::new(method, path).field("authorization", &format!("Bearer {ADMIN_TOKEN}")))
     }
 
     /// Revokes a session.
