@@ -11,9 +11,9 @@ fn bench(criterion: &mut Criterion) {
     let live = support::snapshot("strict", 1);
     let token = support::token("subject");
     let memo = TokenMemo::default();
-    let known = memo.identify(&live, &token).expect("a good token");
+    let known = memo.recall(&live, &token).expect("a good token");
     criterion.bench_function("last token of the connection", |bencher| {
-        bencher.iter(|| memo.identify(&live, &token).map(|found| Arc::ptr_eq(found.caller(), known.caller())));
+        bencher.iter(|| memo.recall(&live, &token).map(|found| Arc::ptr_eq(found.caller(), known.caller())));
     });
     criterion.bench_function("remembered token", |bencher| bencher.iter(|| live.auth.identify(&token)));
     let mut number = 0;

@@ -43,9 +43,11 @@ const POLICY_MAY_USE: &[&str] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     // In `cli`, the demo and the load generator are clients of their own.
     ("hyper", &["server", "front", "upstream", "cli"]),
-    ("hyper_util", &["server", "upstream", "cli"]),
+    // `auth` asks issuers for their keys.
+    ("hyper_util", &["server", "upstream", "auth", "cli"]),
+    ("hyper_rustls", &["auth"]),
     ("tokio_rustls", &["server", "upstream", "cli"]),
-    ("rustls", &["server", "upstream", "config", "cli", "main"]),
+    ("rustls", &["server", "upstream", "auth", "config", "cli", "main"]),
     ("anyhow", &["main"]),
     ("clap", &["cli", "main"]),
     ("miette", &["cli", "main", "config"]),

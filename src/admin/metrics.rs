@@ -20,6 +20,7 @@ pub(super) fn scrape(admin: &Admin) -> Result<Reply, Refusal> {
     add_upstreams(&mut out, admin);
     add_sessions(&mut out, admin);
     add_clients(&mut out, admin);
+    add_issuers(&mut out, admin);
     add_process(&mut out, admin);
     let encoded = out.encode(&admin.process);
     let encoded = encoded.map_err(|error| {
@@ -159,6 +160,21 @@ fn add_clients(out: &mut Exposition, admin: &Admin) {
     out.count(&metric::CLIENTS_RELOADS, &["accepted"], report.accepted);
     out.count(&metric::CLIENTS_RELOADS, &["refused"], report.refused);
     out.count(&metric::CLIENTS_LAST_OK, &[], u64::from(report.refusal.is_none()));
+}
+
+fn add_issuers(out: &mut Exposition, admin: &Admin) {
+    for set in admin.live.snapshot().auth.key_sets() {
+        let (name, report, counts) = (&**set.issuer(), set.report(), set.counts());
+        out.count(&metric::ISSUER_KEYS, &[name], report.keys.len() as u64);
+        if let Some(age) = report.age {
+            out.add(&metric::ISSUER_KEYS_AGE, &[name], age.as_secs_f64());
+        }
+        for (result, counter) in
+            [("changed", &counts.changed), ("unchanged", &counts.unchanged), ("failed", &counts.failed)]
+        {
+            out.count(&metric::ISSUER_FETCHES, &[name, result], counter.load(Ordering::Relaxed));
+        }
+    }
 }
 
 fn add_process(out: &mut Exposition, admin: &Admin) {

@@ -2,6 +2,7 @@
 
 mod clients;
 mod health;
+mod issuers;
 mod metrics;
 mod pools;
 mod sessions;
@@ -152,6 +153,8 @@ impl Admin {
             .to_bytes();
         let segments: Vec<&str> = parts.uri.path().trim_start_matches('/').split('/').collect();
         match (&parts.method, segments.as_slice()) {
+            (&Method::GET, ["issuers"]) => Ok(issuers::list(self)),
+            (&Method::POST, ["issuers", name, "refresh"]) => issuers::refresh(self, name).await,
             (&Method::GET, ["pools"]) => Ok(pools::list(self)),
             (&Method::GET, ["clients"]) => clients::list(self, parts.uri.query().unwrap_or_default()),
             (&Method::GET, ["clients", id]) => clients::show(self, id),
@@ -161,11 +164,13 @@ impl Admin {
             (&Method::DELETE, ["sessions", name]) => sessions::end(self, name).await,
             (&Method::POST, ["sessions", name, "suspend"]) => sessions::suspend(self, name, true).await,
             (&Method::POST, ["sessions", name, "resume"]) => sessions::suspend(self, name, false).await,
-            (_, ["pools"] | ["clients"] | ["clients", _]) => Err(OTHER_METHODS),
+            (_, ["issuers"] | ["issuers", _, "refresh"] | ["pools"] | ["clients"] | ["clients", _]) => {
+                Err(OTHER_METHODS)
+            }
             (_, ["sessions"] | ["sessions", _] | ["sessions", _, "suspend" | "resume"]) => Err(OTHER_METHODS),
             _ => Err(Refusal(
                 StatusCode::NOT_FOUND,
-                "no such path; there are /livez, /readyz, /metrics, /pools, /clients and /sessions",
+                "no such path; there are /livez, /readyz, /metrics, /issuers, /pools, /clients and /sessions",
             )),
         }
     }

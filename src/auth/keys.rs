@@ -1,12 +1,35 @@
 //! Verification keys. The algorithm comes from the key, never from the token (RFC 8725 section 3.1).
 
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 /// Shortest HMAC secret, in bytes: as long as the output of HS256 (RFC 7518 section 3.2).
 pub const SECRET_MIN: usize = 32;
+
+/// Sizes of RSA keys that verify anything (RFC 7518 section 3.3).
+const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
+
+/// Most keys of a set that are used.
+pub const SET_MAX: usize = 100;
+
+/// Which key of a key set: the same for the same entry, in this version of the set and the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyId(u128);
+
+impl KeyId {
+    /// Of an entry. The text of a `Value` does not depend on the order of members.
+    fn of(entry: &serde_json::Value) -> Self {
+        let mut id = [0; 16];
+        id.iter_mut().zip(digest(&SHA256, entry.to_string().as_bytes()).as_ref()).for_each(|(to, from)| *to = *from);
+        Self(u128::from_be_bytes(id))
+    }
+}
 
 /// Why a key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,12 +55,18 @@ pub enum KeyError {
 }
 
 const HMAC: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+/// Whether an algorithm needs a secret.
+pub(super) fn is_hmac(algorithm: Algorithm) -> bool {
+    HMAC.contains(&algorithm)
+}
+
 const RSA: &[Algorithm] =
     &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
 /// One key and the algorithms it may verify.
 #[derive(Clone)]
 pub struct VerificationKey {
+    id: KeyId,
     kid: Option<Box<str>>,
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
@@ -63,7 +92,7 @@ impl VerificationKey {
             return Err(KeyError::SecretTooShort(secret.len()));
         }
         let algorithms = chosen(algorithms, &[Algorithm::HS256], HMAC)?;
-        Ok(Self { kid: kid.map(Box::from), algorithms, key: DecodingKey::from_secret(secret) })
+        Ok(Self { id: KeyId::default(), kid: kid.map(Box::from), algorithms, key: DecodingKey::from_secret(secret) })
     }
 
     /// A public key in PEM: RSA (default RS256), EC P-256 (ES256) or P-384 (ES384), Ed25519 (EdDSA).
@@ -71,12 +100,12 @@ impl VerificationKey {
     /// # Errors
     /// [`KeyError::NotAKey`], [`KeyError::AlgorithmMismatch`].
     pub fn from_pem(pem: &[u8], kid: Option<&str>, algorithms: &[Algorithm]) -> Result<Self, KeyError> {
-        let kid = kid.map(Box::from);
+        let made = |algorithms, key| Self { id: KeyId::default(), kid: kid.map(Box::from), algorithms, key };
         if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
-            return Ok(Self { kid, algorithms: chosen(algorithms, &[Algorithm::RS256], RSA)?, key });
+            return Ok(made(chosen(algorithms, &[Algorithm::RS256], RSA)?, key));
         }
         if let Ok(key) = DecodingKey::from_ed_pem(pem) {
-            return Ok(Self { kid, algorithms: chosen(algorithms, &[Algorithm::EdDSA], &[Algorithm::EdDSA])?, key });
+            return Ok(made(chosen(algorithms, &[Algorithm::EdDSA], &[Algorithm::EdDSA])?, key));
         }
         let key = DecodingKey::from_ec_pem(pem).map_err(|_| KeyError::NotAKey)?;
         // An uncompressed point: one byte, then two coordinates of 32 bytes on P-256 and of 48 on P-384.
@@ -85,15 +114,27 @@ impl VerificationKey {
             Ok(97) => Algorithm::ES384,
             _ => return Err(KeyError::NotAKey),
         };
-        Ok(Self { kid, algorithms: chosen(algorithms, &[own], &[own])?, key })
+        Ok(made(chosen(algorithms, &[own], &[own])?, key))
     }
 
     /// The usable signature keys of a JSON Web Key Set (RFC 7517), and how many others it holds. Bad entries are
-    /// skipped one by one.
+    /// skipped one by one, and so is what comes after the first [`SET_MAX`].
     ///
     /// # Errors
     /// [`KeyError::NotAKeySet`], [`KeyError::NoUsableKey`].
     pub fn from_jwks(json: &[u8]) -> Result<(Vec<Self>, usize), KeyError> {
+        Self::from_set(json, |_| true)
+    }
+
+    /// The same without secrets: what is published for everyone to read is not one.
+    ///
+    /// # Errors
+    /// [`KeyError::NotAKeySet`], [`KeyError::NoUsableKey`].
+    pub fn from_public_jwks(json: &[u8]) -> Result<(Vec<Self>, usize), KeyError> {
+        Self::from_set(json, |jwk| !matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)))
+    }
+
+    fn from_set(json: &[u8], takes: impl Fn(&Jwk) -> bool) -> Result<(Vec<Self>, usize), KeyError> {
         #[derive(serde::Deserialize)]
         struct KeySet {
             keys: Vec<serde_json::Value>,
@@ -103,17 +144,23 @@ impl VerificationKey {
         let keys: Vec<Self> = set
             .keys
             .into_iter()
-            .filter_map(|entry| serde_json::from_value(entry).ok())
-            .filter_map(|jwk| Self::from_jwk(&jwk))
+            .filter_map(|entry| {
+                let id = KeyId::of(&entry);
+                let jwk = serde_json::from_value(entry).ok().filter(&takes)?;
+                Self::from_jwk(&jwk).map(|key| Self { id, ..key })
+            })
+            .take(SET_MAX)
             .collect();
         let skipped = total - keys.len();
         if keys.is_empty() { Err(KeyError::NoUsableKey { skipped }) } else { Ok((keys, skipped)) }
     }
 
     fn from_jwk(jwk: &Jwk) -> Option<Self> {
-        let signs = jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
+        let common = &jwk.common;
+        let signs = common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature)
+            && common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
         let possible: &[Algorithm] = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => RSA,
+            AlgorithmParameters::RSA(rsa) if RSA_BITS.contains(&bits(&rsa.n)) => RSA,
             AlgorithmParameters::OctetKey(_) => HMAC,
             AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => &[Algorithm::EdDSA],
             AlgorithmParameters::EllipticCurve(curve) => match curve.curve {
@@ -134,7 +181,19 @@ impl VerificationKey {
         {
             return None;
         }
-        Some(Self { kid: jwk.common.key_id.as_deref().map(Box::from), algorithms, key })
+        Some(Self { id: KeyId::default(), kid: jwk.common.key_id.as_deref().map(Box::from), algorithms, key })
+    }
+
+    /// Which entry of its set it is; of no meaning for keys that are not from one.
+    #[must_use]
+    pub const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Algorithms that it may verify.
+    #[must_use]
+    pub fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
     }
 
     /// Its `kid`.
@@ -160,6 +219,13 @@ fn chosen(wanted: &[Algorithm], default: &[Algorithm], possible: &[Algorithm]) -
         None if wanted.is_empty() => Ok(default.to_vec()),
         None => Ok(wanted.to_vec()),
     }
+}
+
+/// The length of a number in base64url, in bits; zero if it is none.
+fn bits(number: &str) -> usize {
+    let bytes = URL_SAFE_NO_PAD.decode(number).unwrap_or_default();
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    (bytes.len() - zeros) * 8
 }
 
 fn verifying(named: KeyAlgorithm) -> Option<Algorithm> {

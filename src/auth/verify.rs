@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 
-use super::keys::VerificationKey;
+use super::keys::{KeyId, VerificationKey};
 use crate::policy::claims::Claims;
 use crate::policy::members::Members;
 use crate::policy::rejection::Why;
@@ -69,6 +69,11 @@ impl<'t> Unverified<'t> {
         ["at+jwt", "application/at+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known))
     }
 
+    /// The key it names.
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
     /// Its algorithm, as it says itself.
     pub(super) const fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -76,7 +81,7 @@ impl<'t> Unverified<'t> {
 
     /// Verifies the signature with the key that `kid` names, or without `kid` with every key that can verify the
     /// algorithm.
-    pub(super) fn verify(&self, keys: &[VerificationKey]) -> Result<(), Why> {
+    pub(super) fn verify(&self, keys: &[VerificationKey]) -> Result<KeyId, Why> {
         let named = |key: &&VerificationKey| match (&self.kid, key.kid()) {
             (Some(wanted), Some(kid)) => wanted == kid,
             // A key without a name is tried for every token: a shared secret has none.
@@ -92,7 +97,7 @@ impl<'t> Unverified<'t> {
             fitting = true;
             let good = jsonwebtoken::crypto::verify(self.signature, self.message.as_bytes(), key.key(), self.algorithm);
             if matches!(good, Ok(true)) {
-                return Ok(());
+                return Ok(key.id());
             }
         }
         Err(match (known, fitting) {

@@ -7,6 +7,7 @@ use http::StatusCode;
 use tempfile::TempDir;
 
 use super::*;
+use crate::auth::Keys;
 use crate::config::snapshot::{AccessLog, LogFormat};
 use crate::policy::fields::Role;
 use crate::policy::method::MethodSet;
@@ -200,7 +201,8 @@ fn every_setting_arrives() {
     assert_eq!(role("x-tenant"), Role::Reserved);
     let issuer = &live.auth.issuers()[0];
     assert_eq!((issuer.claims.issuer.as_deref(), issuer.claims.client_claims.len()), (Some("A"), 1));
-    assert!(issuer.keys[0].verifies(jsonwebtoken::Algorithm::HS512) && issuer.keys[0].kid() == Some("k"));
+    let Keys::Fixed(keys) = &issuer.keys else { panic!("{issuer:?}") };
+    assert!(keys[0].verifies(jsonwebtoken::Algorithm::HS512) && keys[0].kid() == Some("k"));
     assert_eq!((live.pools[0].endpoints.len(), live.pools[0].host), (2, HostField::Endpoint));
     let route = &live.routes.routes()[1];
     assert_eq!((&*route.hosts[0], &*route.scopes.text), ("shop.example", "a b c"));

@@ -1,47 +1,57 @@
 //! The last token of a connection. Clients send the same token call after call: comparing it is cheaper than digesting
 //! it, and nothing is shared with other connections.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 
+use crate::auth::{Epoch, Unidentified};
 use crate::config::Snapshot;
+use crate::policy::claims::Caller;
 use crate::policy::clients::Registered;
-use crate::policy::rejection::Rejection;
 
 /// Remembers one verified token and what the registry of clients makes of it. Lives no longer than the snapshot whose
-/// keys verified it.
+/// issuers stand for it, and is of no use once one of them has given up a key or the registry has changed.
 #[derive(Default)]
 pub struct TokenMemo(Mutex<Option<Remembered>>);
 
 struct Remembered {
     token: Box<str>,
+    epoch: Epoch,
     /// That of the registry.
     generation: u64,
     registered: Registered,
 }
 
 impl TokenMemo {
-    /// The caller `token` speaks of, as the registry has its client now. Its times are not judged here.
+    /// The caller `token` speaks of, as far as is known without asking, as the registry has its client now. Its times are
+    /// not judged here.
     ///
     /// # Errors
-    /// `token-invalid`.
-    pub fn identify(&self, live: &Snapshot, token: &str) -> Result<Registered, Rejection> {
-        let registry = live.clients.as_ref();
-        // Read before the clients are: what is remembered may be newer than this says, never older.
-        let generation = registry.map_or(0, |registry| registry.generation());
+    /// [`Unidentified`].
+    pub fn recall(&self, live: &Snapshot, token: &str) -> Result<Registered, Unidentified> {
+        // Read before keys and clients are: what is remembered may be newer than these say, never older.
+        let epoch = live.auth.epoch();
+        let generation = live.clients.as_ref().map_or(0, |registry| registry.generation());
         let mut memo = self.0.lock();
         if let Some(remembered) = &*memo
+            && remembered.epoch == epoch
             && remembered.generation == generation
             && *remembered.token == *token
         {
             return Ok(remembered.registered.clone());
         }
-        let caller = live.auth.identify(token)?;
-        let registered = match registry {
-            Some(registry) => registry.clients().register(caller, live.auth.scopes()),
-            None => Registered::unlisted(caller),
-        };
-        *memo = Some(Remembered { token: token.into(), generation, registered: registered.clone() });
+        let registered = register(live, live.auth.recall(token)?);
+        *memo = Some(Remembered { token: token.into(), epoch, generation, registered: registered.clone() });
         Ok(registered)
+    }
+}
+
+/// What the registry of clients makes of a caller.
+pub(super) fn register(live: &Snapshot, caller: Arc<Caller>) -> Registered {
+    match &live.clients {
+        Some(registry) => registry.clients().register(caller, live.auth.scopes()),
+        None => Registered::unlisted(caller),
     }
 }
 

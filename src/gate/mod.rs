@@ -6,10 +6,12 @@ pub mod open;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::auth::Unidentified;
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::policy::call::{Identified, Owned, Passage, Routed, ValidatedCall};
 use crate::policy::claims::Caller;
+use crate::policy::clients::Registered;
 use crate::policy::credentials::Presented;
 use crate::policy::head::Head;
 use crate::policy::headers::Observed;
@@ -136,7 +138,7 @@ impl Gate {
         let create = at_endpoint && head.verb() == Verb::Post;
         let (presented, observed) = routed.credentials(head, create)?;
         known.observed = observed;
-        let registered = memo.identify(live, presented.token())?;
+        let registered = identify(live, memo, presented.token()).await?;
         known.caller = Some(Arc::clone(registered.caller()));
         let identified = Identified::new(routed, &presented, registered, now)?;
         let Some(id) = presented.session() else {
@@ -204,6 +206,17 @@ impl Gate {
             return Ok(());
         }
         self.store.end(owned.session().key(), EndCause::Closed, now.steady).await.map(drop)
+    }
+}
+
+/// The caller a token speaks of. What few calls need, to wait for an issuer, is kept off the stack of all others.
+async fn identify(live: &Snapshot, memo: &TokenMemo, token: &str) -> Result<Registered, Rejection> {
+    match memo.recall(live, token) {
+        Ok(registered) => Ok(registered),
+        Err(Unidentified::Refused(rejection)) => Err(rejection),
+        Err(Unidentified::Ask(inquiry)) => {
+            Box::pin(async { live.auth.inquire(token, inquiry).await.map(|caller| memo::register(live, caller)) }).await
+        }
     }
 }
 

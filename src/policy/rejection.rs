@@ -130,6 +130,8 @@ rejections! {
 
     /// A well-formed token that does not verify.
     TokenInvalid(Why)             => UNAUTHORIZED,           Unauthenticated,   "token-invalid",         "Token invalid", "Get a new access token; the session continues with it.";
+    /// Whether the token is good cannot be told: the issuer does not answer.
+    IssuerUnavailable(Wait)       => SERVICE_UNAVAILABLE,    Unavailable,       "issuer-unavailable",    "Issuer unavailable", "The token cannot be judged now; repeat the call with it after the time in Retry-After.";
     /// The token belongs to another client than the client-id field says.
     ClientMismatch                => FORBIDDEN,              PermissionDenied,  "client-mismatch",       "Client mismatch", "Send the client-id that the access token was issued to.";
     /// The registry does not know the client, or has it disabled.
@@ -194,6 +196,7 @@ impl Rejection {
     pub const fn wait(self) -> Option<Wait> {
         match self {
             Self::SessionLimit(wait)
+            | Self::IssuerUnavailable(wait)
             | Self::UpstreamUnavailable(wait)
             | Self::Overloaded(wait)
             | Self::Draining(wait) => Some(wait),

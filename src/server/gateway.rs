@@ -19,6 +19,7 @@ use super::tls::TlsError;
 use super::worker::{self, WorkerContext, WorkerListener};
 use super::{Drain, Limits};
 use crate::admin::{Admin, ReloadCounts};
+use crate::auth::Issuers;
 use crate::clock::Clock;
 use crate::config::snapshot::LimitsConfig;
 use crate::config::{Live, Snapshot};
@@ -99,6 +100,7 @@ pub struct Gateway {
 /// What the threads of a gateway share.
 struct Control {
     gate: Arc<Gate>,
+    issuers: Arc<Issuers>,
     upstreams: Arc<Upstreams>,
     live: Arc<Live>,
     load: Option<Load>,
@@ -132,7 +134,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; then nothing runs.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let Options { snapshot, load, access_log, takeover } = options;
+        let Options { mut snapshot, load, access_log, takeover } = options;
         let workers = snapshot.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
         let (log, guard) = access_log.unzip();
         let telemetry = Arc::new(Telemetry::new(log));
@@ -163,11 +165,13 @@ impl Gateway {
         let process = prometheus::Registry::new();
         process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
 
-        let upstreams = Upstreams::default();
+        let (issuers, upstreams) = (Issuers::default(), Upstreams::default());
+        issuers.adopt(&mut snapshot.auth);
         upstreams.resolve(snapshot.generation, &snapshot.pools, &snapshot.resolver);
         let control = Arc::new(Control {
             gate: Arc::new(Gate::new(AnyStore::Memory(MemoryStore::default()), Clock::default())),
             limits: Arc::new(ArcSwap::from_pointee(limits(&snapshot))),
+            issuers: Arc::new(issuers),
             upstreams: Arc::new(upstreams),
             live: Arc::new(Live::new(snapshot)),
             load,
@@ -325,7 +329,7 @@ impl Control {
             Ok((snapshot, entrances))
         });
         match loaded {
-            Ok((snapshot, entrances)) => {
+            Ok((mut snapshot, entrances)) => {
                 let fixed = self.live.snapshot().changes_needing_restart(&snapshot);
                 if !fixed.is_empty() {
                     tracing::warn!(
@@ -334,6 +338,7 @@ impl Control {
                     );
                 }
                 self.limits.store(Arc::new(limits(&snapshot)));
+                self.issuers.adopt(&mut snapshot.auth);
                 self.upstreams.resolve(generation, &snapshot.pools, &snapshot.resolver);
                 self.live.swap(snapshot);
                 entrances.into_iter().for_each(|(current, next)| current.replace(&next));
@@ -371,6 +376,8 @@ fn run_control(control: &Arc<Control>, socket: Option<std::net::TcpListener>, ad
     runtime.block_on(async {
         tokio::spawn(sweep(Arc::clone(control)));
         tokio::spawn(clients::keep(Arc::clone(&control.gate), Arc::clone(&control.live)));
+        let issuers = Arc::clone(&control.issuers);
+        tokio::spawn(async move { issuers.supervise().await });
         let upstreams = Arc::clone(&control.upstreams);
         tokio::spawn(async move { upstreams.supervise().await });
         let timer = Timer::start();

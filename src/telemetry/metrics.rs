@@ -64,6 +64,9 @@ metrics! {
     CLIENTS_AGE = GAUGE "sessiongate_clients_age_seconds" [] "Time since the registry of clients in force was read.";
     CLIENTS_RELOADS = COUNTER "sessiongate_clients_reloads_total" ["result"] "Readings of the registry of clients by result, since the configuration was read.";
     CLIENTS_LAST_OK = GAUGE "sessiongate_clients_last_reload_successful" [] "1 if the registry of clients was taken when it was read last, 0 if it was refused and the one before stayed.";
+    ISSUER_KEYS = GAUGE "sessiongate_issuer_keys" ["issuer"] "Keys in use of an issuer that publishes them.";
+    ISSUER_KEYS_AGE = GAUGE "sessiongate_issuer_keys_age_seconds" ["issuer"] "Time since the published keys of an issuer were last fetched or confirmed.";
+    ISSUER_FETCHES = COUNTER "sessiongate_issuer_fetches_total" ["issuer", "result"] "Fetches of the published keys of an issuer by result.";
     CONNECTIONS_ACCEPTED = COUNTER "sessiongate_connections_accepted_total" [] "Client connections accepted.";
     CONNECTIONS_OPEN = GAUGE "sessiongate_connections_open" [] "Client connections open.";
     ACCEPT_ERRORS = COUNTER "sessiongate_accept_errors_total" ["reason"] "Connections that could not be accepted, by reason.";

@@ -129,6 +129,12 @@ impl TlsClient {
         Ok(Self { connector: Arc::new(config).into(), server_name: settings.server_name.clone(), fingerprint })
     }
 
+    /// How TLS is spoken, for clients that are not of a pool, and what tells it from other ways.
+    #[must_use]
+    pub fn config(&self) -> (Arc<ClientConfig>, [u8; 32]) {
+        (Arc::clone(self.connector.config()), self.fingerprint)
+    }
+
     /// Agrees on TLS over `socket`. True if HTTP/2 was agreed on, too.
     pub(super) async fn connect(
         &self,

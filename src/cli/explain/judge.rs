@@ -80,6 +80,11 @@ pub enum Verdict {
         /// What happens then.
         then: String,
     },
+    /// Only the running gate can tell whose token it is.
+    NeedsGate {
+        /// What it knows that is not known here.
+        what: String,
+    },
     /// It is refused.
     Refused {
         /// The status of the answer.
@@ -153,6 +158,11 @@ impl Judge<'_> {
         self.pass("headers", facts);
 
         let caller = live.auth.identify(presented.token());
+        if let Err(Rejection::IssuerUnavailable(_)) = caller {
+            let facts = vec!["its issuer is asked about it, by the running gate".into()];
+            self.stages.push(Stage { name: "token", result: Said::NeedsGate, facts });
+            return Ok(Verdict::NeedsGate { what: "what the issuer of the token says".into() });
+        }
         let caller = caller.map_err(|rejection| self.refuse("token", rejection, vec![], vec![]))?;
         let registered = match &live.clients {
             Some(registry) => registry.clients().register(Arc::clone(&caller), live.auth.scopes()),

@@ -31,6 +31,7 @@ pub fn render(explanation: &Explanation, config: &Path) -> String {
         Verdict::AdmittedInSession { then } => {
             write!(text, "\n{} if the session is live and the caller's; then {then}", "admitted".green().bold())
         }
+        Verdict::NeedsGate { what } => write!(text, "\n{}: it takes {what}", "undecided".yellow().bold()),
         Verdict::Refused { status, code, reason, remedy } => write!(
             text,
             "\n{} with {} {}   {}\n{remedy}",

@@ -12,6 +12,7 @@ use crate::config::raw::{
 use crate::policy::claims::{ClaimRules, ClientClaim, ScopeClaim};
 
 use super::context::Context;
+use super::key_sets;
 use super::secrets::{self, Secret};
 
 pub(super) fn issuers(cx: &mut Context<'_>, file: &File) -> Vec<Issuer> {
@@ -63,9 +64,16 @@ fn issuer(cx: &mut Context<'_>, issuer: &Table<raw::Issuer>, name: &str) -> Issu
             "leave the key out for all that its keys verify",
         );
     }
-    if issuer.keys.is_empty() {
-        let hint = "write keys = [{ secret = { file = \"..\" } }], or pem or jwks instead of secret";
-        cx.missing(issuer.span(), "keys", "the issuer has no key", hint);
+    match &issuer.key_set {
+        None if issuer.keys.is_empty() && !cx.is_touched(issuer.span(), "key_set") => {
+            let hint =
+                "write keys = [{ secret = { file = \"..\" } }], with pem or jwks instead of secret, or key_set = {}";
+            cx.missing(issuer.span(), "keys", "the issuer has no key", hint);
+        }
+        Some(set) if !issuer.keys.is_empty() => {
+            cx.mistake_hint(set.span(), "the issuer has keys of its own, too", "write keys or key_set");
+        }
+        None | Some(_) => {}
     }
     let keys: Vec<_> = issuer.keys.iter().flat_map(|key| keys(cx, key)).collect();
     let claims = ClaimRules {
@@ -88,7 +96,12 @@ fn issuer(cx: &mut Context<'_>, issuer: &Table<raw::Issuer>, name: &str) -> Issu
     {
         cx.mistake(listed.span(), "no key of the issuer verifies any of these");
     }
-    Issuer { typ, algorithms, ..Issuer::with_keys(name, claims, keys) }
+    let published = issuer.key_set.as_ref().and_then(|set| key_sets::key_set(cx, set, issuer.issuer.as_ref()));
+    let issuer = match published {
+        Some(config) => Issuer::with_key_set(name, claims, config),
+        None => Issuer::with_keys(name, claims, keys),
+    };
+    Issuer { typ, algorithms, ..issuer }
 }
 
 fn keys(cx: &mut Context<'_>, key: &Table<Key>) -> Vec<VerificationKey> {

@@ -8,6 +8,7 @@ mod context;
 mod cors;
 mod headers;
 mod issuers;
+mod key_sets;
 mod routes;
 mod scopes;
 mod secrets;

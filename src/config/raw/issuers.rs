@@ -42,9 +42,54 @@ pub struct Issuer {
     pub algorithms: Option<At<Vec<SignatureAlgorithm>>>,
     /// Whether a `sid` claim binds a token to the one session it names.
     pub sid_claim: bool,
-    /// Its verification keys. At least one.
-    #[schemars(length(min = 1), extend("x-required" = true))]
+    /// Its verification keys. At least one, unless there is a `key_set`.
     pub keys: Vec<Table<Key>>,
+    /// The keys that it publishes, instead of `keys`: fetched in the background and followed as they change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_set: Option<Table<KeySet>>,
+}
+
+/// A key set that an issuer publishes. Symmetric keys in it are not used.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeySet {
+    /// Where the set is. Default: where the document at `/.well-known/openid-configuration` beneath `issuer` says; that
+    /// document must be of exactly this issuer. Example: `"https://login.example.com/jwks.json"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<At<String>>,
+    /// PEM file of the authorities whose certificates are accepted. Default: those the system trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<At<String>>,
+    /// Whether `http://` may be spoken with other hosts than this one. Who can change what is read there can sign tokens.
+    pub allow_http: bool,
+    /// Longest time of one fetch: 100 ms to 60 s.
+    pub timeout: At<Period>,
+    /// Shortest time between two fetches; the server's `max-age` counts within these bounds. 1 s to 24 h.
+    pub min_refresh: At<Period>,
+    /// Longest time between two fetches; it holds where the server says nothing. `min_refresh` to 24 h.
+    pub max_refresh: At<Period>,
+    /// Shortest time between two fetches because of tokens with unknown keys: 1 s to 1 h.
+    pub cooldown: At<Period>,
+    /// How long a call with an unknown key may wait for a fetch: 0 s to 30 s.
+    pub wait: At<Period>,
+    /// How long the last good set is used while no other can be fetched: `max_refresh` to 30 days.
+    pub max_stale: At<Period>,
+}
+
+impl Default for KeySet {
+    fn default() -> Self {
+        Self {
+            url: None,
+            ca: None,
+            allow_http: false,
+            timeout: Period::secs(5).into(),
+            min_refresh: Period::secs(60).into(),
+            max_refresh: Period::secs(15 * 60).into(),
+            cooldown: Period::secs(10).into(),
+            wait: Period::secs(2).into(),
+            max_stale: Period::secs(24 * 3600).into(),
+        }
+    }
 }
 
 impl Default for Issuer {
@@ -62,6 +107,7 @@ impl Default for Issuer {
             algorithms: None,
             sid_claim: true,
             keys: Vec::new(),
+            key_set: None,
         }
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use clients::Clients;
 pub use cors::Cors;
 pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
-pub use issuers::{ClientClaimName, Issuer, Key, ScopeClaimName, SecretRef, SignatureAlgorithm, TokenTypeName};
+pub use issuers::{ClientClaimName, Issuer, Key, KeySet, ScopeClaimName, SecretRef, SignatureAlgorithm, TokenTypeName};
 pub use place::{At, Table};
 pub use routes::{AuthorizationAction, RetryAction, Route, ScopeList};
 pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server};

@@ -28,13 +28,24 @@ impl Gate {
 
     /// What makes a configuration that of a gate with an operator.
     pub fn administration(config: Config) -> Config {
-        config
-            .lenient()
-            .issuer("name = \"main\"\nleeway = \"0s\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]")
-            .section("admin", "address = \"127.0.0.1:0\"\ntoken = { file = \"{dir}/admin-token\" }")
+        let issuer = "name = \"main\"\nleeway = \"0s\"\nkeys = [{ secret = { file = \"{dir}/secret\" } }]";
+        Self::with_operator(config.lenient().issuer(issuer))
     }
 
-    /// Sends a call of the operator.
+    /// A gate with an operator, and nothing else that the configuration does not say.
+    #[track_caller]
+    pub fn operated(config: Config) -> Self {
+        let setup = Setup::configured(&Self::with_operator(config));
+        setup.write("admin-token", ADMIN_TOKEN);
+        setup.start()
+    }
+
+    /// A configuration with an operator.
+    pub fn with_operator(config: Config) -> Config {
+        config.section("admin", "address = \"127.0.0.1:0\"\ntoken = { file = \"{dir}/admin-token\" }")
+    }
+
+    /// Sends a call to the admin listener with the operator's token.
     #[track_caller]
     pub fn operate(&self, call: &Call) -> Reply {
         self.admin(&call.clone().field("authorization", &format!("Bearer {ADMIN_TOKEN}")))

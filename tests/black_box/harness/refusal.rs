@@ -9,6 +9,7 @@ const CODES: &[(&str, &[u16])] = &[
     ("credentials-missing", &[401]),
     ("credentials-malformed", &[400]),
     ("token-invalid", &[401]),
+    ("issuer-unavailable", &[503]),
     ("route-unknown", &[404]),
     ("method-not-allowed", &[405]),
     ("method-not-implemented", &[501]),
