@@ -1,7 +1,8 @@
 //! HTTP/2 connections (RFC 9113): hyper's server under our limits.
 //!
 //! Heads are judged by the `h2` crate: a malformed one resets its stream, one over the limit is answered with a bare 431,
-//! and neither reaches the front. The number of fields is not limited there, so the front counts. Interim responses cannot
+//! and neither reaches the front. The number of fields is not limited there, so the front counts; lengths that it takes and
+//! that nobody could forward are refused here. Interim responses cannot
 //! be sent: hyper has no way to. A CONNECT that announces a body ends the whole connection, in hyper too.
 
 use std::convert::Infallible;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use http::header::{CONTENT_LENGTH, HeaderMap};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -27,6 +29,7 @@ use super::listener::Refused;
 use super::socket::Transport;
 use super::stall::{self, Progress, Told};
 use super::{Context as Worker, Front, h2_tunnel};
+use crate::policy::rejection::Rejection;
 
 /// Bytes of answers queued per stream before the front's body is asked for no more.
 const QUEUED_BYTES: usize = 64 * 1024;
@@ -173,6 +176,15 @@ fn builder<F>(worker: &Worker<F>) -> http2::Builder<stall::Streams> {
     builder
 }
 
+/// Whether a length is announced that no body can have, or two of them: the `h2` crate looks at the first line only, and
+/// takes any number of 64 bits.
+fn is_misframed(fields: &HeaderMap) -> bool {
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return false };
+    let length = first.to_str().ok().and_then(|digits| digits.parse::<u64>().ok());
+    length.is_none_or(|length| i64::try_from(length).is_err()) || lengths.any(|other| other != first)
+}
+
 /// Answers one request.
 fn call<F: Front>(
     mut request: Request<Incoming>,
@@ -185,8 +197,9 @@ fn call<F: Front>(
     let connect = (request.method() == Method::CONNECT).then(|| (hyper::upgrade::on(&mut request), tunnels.clone()));
     async move {
         let budget = stream.0.budget.clone();
+        let refused = is_misframed(request.headers()).then_some(Rejection::RequestMalformed);
         let request = request.map(|incoming| RequestBody::stream(incoming, budget.clone()));
-        let response = F::answer(connection, request, None, None).await;
+        let response = F::answer(connection, request, refused, None).await;
         match connect {
             Some((upgrade, over)) if response.status().is_success() => {
                 let (parts, body) = response.into_parts();

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::balance::Balancer;
 use super::breaker::{ConnectionPermit, RequestPermit, Running, Shed};
 use super::budget::Budget;
+use super::choice::{Choice, Trial};
 use super::error::Fault;
 use super::exchange::{Exchange, Failed, Left};
 use super::pool::{Checkout, EndpointPool, Lease, Link, Need, Queue};
@@ -168,13 +169,12 @@ impl WorkerPool {
         let progress = progress.as_deref();
         let mut tried = Vec::new();
         let need = if request.upgrade().is_some() { Need::Switch } else { Need::Call };
-        let Chosen { place, endpoint, checkout } = self.checkout(request, need, &permit, None, &mut tried).await?;
-        let reused = checkout.reused;
-        let Failed { error, left, silent } =
-            match self.attempt(&endpoint, checkout, request, upload, progress, timeout).await {
-                Ok(reply) => return Ok(reply),
-                Err(failed) => failed,
-            };
+        let chosen = self.checkout(request, need, &permit, None, &mut tried).await?;
+        let (place, reused) = (chosen.place, chosen.checkout.reused);
+        let Failed { error, left, silent } = match self.attempt(chosen, request, upload, progress, timeout).await {
+            Ok(reply) => return Ok(reply),
+            Err(failed) => failed,
+        };
         // Some repeats are due in any case. Of the others there may be too many.
         let (upload, due) = match left {
             Left::Unsent(upload) => (upload, true),
@@ -196,13 +196,13 @@ impl WorkerPool {
         self.counts.retries.fetch_add(1, Ordering::Relaxed);
         // That a resting connection was closed says nothing of its endpoint.
         let next = if reused {
-            place
+            place.into()
         } else {
             tried.push(place);
-            self.pick(request, &tried).unwrap_or(place)
+            self.pick(request, &tried).unwrap_or(place.into())
         };
-        let Chosen { endpoint, checkout, .. } = self.checkout(request, need, &permit, Some(next), &mut tried).await?;
-        let again = self.attempt(&endpoint, checkout, request, upload, progress, timeout).await;
+        let chosen = self.checkout(request, need, &permit, Some(next), &mut tried).await?;
+        let again = self.attempt(chosen, request, upload, progress, timeout).await;
         again.map_err(|failed| failed.error)
     }
 
@@ -213,27 +213,27 @@ impl WorkerPool {
         request: &impl Outbound,
         need: Need,
         permit: &RequestPermit,
-        mut again: Option<usize>,
+        mut again: Option<Choice>,
         tried: &mut Vec<usize>,
     ) -> Result<Chosen, UpstreamError> {
         let mut failed = None;
         loop {
             let fresh = again.is_some();
-            let place = again.take().or_else(|| self.pick(request, tried));
-            let found = place.and_then(|place| Some((place, self.endpoints.0.get(place)?)));
-            let Some((place, endpoint)) = found else {
+            let choice = again.take().or_else(|| self.pick(request, tried));
+            let found = choice.and_then(|choice| Some((self.endpoints.0.get(choice.place)?, choice)));
+            let Some((endpoint, Choice { place, trial })) = found else {
                 return Err(failed.unwrap_or_else(|| {
                     self.state.refused_unavailable();
                     UpstreamError::Unavailable
                 }));
             };
             match self.connection(endpoint, permit, fresh, need).await {
-                Ok(checkout) => return Ok(Chosen { place, endpoint: Arc::clone(endpoint), checkout }),
+                Ok(checkout) => return Ok(Chosen { place, endpoint: Arc::clone(endpoint), checkout, trial }),
                 // It is the pool that has too many.
                 Err(error @ UpstreamError::Overloaded(_)) => return Err(error),
                 Err(error) => {
                     if let Some(fault) = error.fault() {
-                        self.state.failed(&endpoint.state, fault);
+                        self.state.failed(&endpoint.state, fault, trial.is_some());
                     }
                     tried.push(place);
                     failed = Some(error);
@@ -300,32 +300,31 @@ impl WorkerPool {
 
     async fn attempt(
         &self,
-        endpoint: &Arc<EndpointPool>,
-        checkout: Checkout,
+        chosen: Chosen,
         request: &impl Outbound,
         upload: Upload,
         progress: Option<&Progress>,
         timeout: Duration,
     ) -> Result<Reply, Failed> {
-        let Checkout { link, reused } = checkout;
-        match link {
+        let Chosen { endpoint, checkout: Checkout { link, reused }, trial, .. } = chosen;
+        let outcome = match link {
             Link::H1(wire) => {
-                let exchange = h1::Exchange::begin(wire, Lease(Arc::clone(endpoint)), request, upload);
-                self.finish(endpoint, reused, exchange, request, progress, timeout).await
+                let exchange = h1::Exchange::begin(wire, Lease(Arc::clone(&endpoint)), request, upload);
+                self.finish(exchange, request, progress, timeout).await
             }
             Link::H2(slot) => {
                 let exchange = h2::Exchange::begin(*slot, &endpoint.state.endpoint, request, upload)?;
                 // Boxed, so that it does not make the other larger.
-                Box::pin(self.finish(endpoint, reused, exchange, request, progress, timeout)).await
+                Box::pin(self.finish(exchange, request, progress, timeout)).await
             }
-        }
+        };
+        self.judge(&endpoint.state, &outcome, reused, trial.is_some());
+        outcome
     }
 
     /// Waits for the head of the answer.
     async fn finish<E: Exchange>(
         &self,
-        endpoint: &EndpointPool,
-        reused: bool,
         mut exchange: E,
         request: &impl Outbound,
         progress: Option<&Progress>,
@@ -343,26 +342,28 @@ impl WorkerPool {
             }
         };
         match outcome {
-            Ok(head) => {
-                let reply = exchange.reply(head);
+            Ok(head) => Ok(exchange.reply(head)),
+            Err(error) => Err(exchange.fail(error)),
+        }
+    }
+
+    /// What the outcome of a call says of its endpoint.
+    fn judge(&self, endpoint: &EndpointState, outcome: &Result<Reply, Failed>, reused: bool, trial: bool) {
+        let fault = match outcome {
+            Ok(reply) => {
                 let broken = reply.head.status.is_server_error()
                     && self.config().ejection.is_some_and(|rules| rules.server_errors);
-                if broken {
-                    self.state.failed(&endpoint.state, Fault::ServerError);
-                } else {
-                    self.state.succeeded(&endpoint.state);
+                if !broken {
+                    return self.state.succeeded(endpoint);
                 }
-                Ok(reply)
+                Some(Fault::ServerError)
             }
-            Err(error) => {
-                let failed = exchange.fail(error);
-                // What a resting connection looks like that was closed just then.
-                let stale = reused && failed.silent;
-                if let Some(fault) = failed.error.fault().filter(|_| !stale) {
-                    self.state.failed(&endpoint.state, fault);
-                }
-                Err(failed)
-            }
+            // What a resting connection looks like that was closed just then.
+            Err(failed) if reused && failed.silent => None,
+            Err(failed) => failed.error.fault(),
+        };
+        if let Some(fault) = fault {
+            self.state.failed(endpoint, fault, trial);
         }
     }
 }
@@ -372,6 +373,7 @@ struct Chosen {
     place: usize,
     endpoint: Arc<EndpointPool>,
     checkout: Checkout,
+    trial: Option<Trial>,
 }
 
 /// What a call that waited got.

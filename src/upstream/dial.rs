@@ -46,3 +46,21 @@ fn is_exhausted(error: &std::io::Error) -> bool {
     matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory)
         || matches!(error.raw_os_error(), Some(23 | 24 | 105))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_told_from_what_the_endpoint_lacks() {
+        // ENFILE, EMFILE, ENOBUFS; ports (EADDRNOTAVAIL, EADDRINUSE).
+        for code in [23, 24, 105, 99, 98] {
+            assert!(is_exhausted(&Error::from_raw_os_error(code)), "{code}");
+        }
+        for kind in [ErrorKind::ConnectionRefused, ErrorKind::HostUnreachable, ErrorKind::TimedOut] {
+            assert!(!is_exhausted(&kind.into()), "{kind}");
+        }
+    }
+}

@@ -113,14 +113,22 @@ impl Health {
         machine.offer(slow_start, now)
     }
 
-    /// Takes the one trial that [`Offer::Trial`] offers; false: another call was faster.
-    pub(super) fn begin_trial(&self, ejection: Option<&EjectionConfig>, now: Instant) -> bool {
+    /// Takes the one trial that [`Offer::Trial`] offers; none: another call was faster. The trial ends with a verdict, or
+    /// when it is given back. If it takes longer than the moment this gives, another may begin.
+    pub(super) fn begin_trial(&self, ejection: Option<&EjectionConfig>, now: Instant) -> Option<Instant> {
         let mut machine = self.machine.lock();
-        let offered = machine.offer(Duration::ZERO, now) == Offer::Trial;
-        if offered {
-            machine.trial = Some(now + ejection.map_or(Duration::ZERO, |rules| rules.base));
+        if machine.offer(Duration::ZERO, now) != Offer::Trial {
+            return None;
         }
-        offered
+        let patience = now + ejection.map_or(Duration::ZERO, |rules| rules.base);
+        machine.trial = Some(patience);
+        Some(patience)
+    }
+
+    /// The trial that began with this patience is over. If there was no verdict, the next call may try.
+    pub(super) fn end_trial(&self, patience: Instant) {
+        let mut machine = self.machine.lock();
+        machine.trial = machine.trial.filter(|running| *running != patience);
     }
 
     /// A probe has come back.
@@ -136,17 +144,18 @@ impl Health {
         change
     }
 
-    /// A call has failed.
+    /// A call has failed: a trial, or another one.
     pub(super) fn failed(
         &self,
         reason: &'static str,
+        trial: bool,
         rules: &EjectionConfig,
         room: impl FnOnce() -> bool,
         now: Instant,
     ) -> Option<Change> {
         let mut machine = self.machine.lock();
         self.calm.store(false, Ordering::Relaxed);
-        machine.failed(reason, rules, room, now)
+        machine.failed(reason, trial, rules, room, now)
     }
 
     /// A call has been answered.
@@ -255,13 +264,14 @@ impl Machine {
     fn failed(
         &mut self,
         reason: &'static str,
+        trial: bool,
         rules: &EjectionConfig,
         room: impl FnOnce() -> bool,
         now: Instant,
     ) -> Option<Change> {
         match self.ejected {
             // A call that began before the ejection says nothing new, however late it fails; only a trial does.
-            Some(until) if now < until || self.trial.is_none() => return None,
+            Some(until) if now < until || !trial => return None,
             Some(_) => {}
             None => {
                 self.failures = self.failures.saturating_add(1);

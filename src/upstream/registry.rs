@@ -163,7 +163,7 @@ mod tests {
         };
         let before = resolve(1, &PoolConfig::of(2));
         for _ in 0..5 {
-            before.failed(&before.endpoints()[0], Fault::Closed);
+            before.failed(&before.endpoints()[0], Fault::Closed, false);
         }
         assert!(Arc::ptr_eq(&before, &resolve(2, &PoolConfig::of(2))), "nothing changed");
         let changed = PoolConfig { connect_timeout: Duration::from_secs(1), ..PoolConfig::of(3) };

@@ -188,13 +188,13 @@ impl PoolState {
         self.tell(endpoint, change, "");
     }
 
-    /// A call has failed by a fault of the endpoint.
-    pub(super) fn failed(&self, endpoint: &EndpointState, fault: Fault) {
+    /// A call, or a trial, has failed by a fault of the endpoint.
+    pub(super) fn failed(&self, endpoint: &EndpointState, fault: Fault, trial: bool) {
         let Some(rules) = &self.config.ejection else { return };
         let _ejecting = self.ejecting.lock();
         let now = Instant::now();
         let room = || self.may_eject(endpoint, rules.max_percent);
-        let change = endpoint.health.failed(fault.as_str(), rules, room, now);
+        let change = endpoint.health.failed(fault.as_str(), trial, rules, room, now);
         if matches!(change, Some(Change::Ejected(_))) {
             endpoint.counts.ejections.fetch_add(1, Ordering::Relaxed);
         }
@@ -236,7 +236,7 @@ mod tests {
 
     fn break_down(pool: &PoolState, place: usize) {
         for _ in 0..5 {
-            pool.failed(&pool.endpoints()[place], Fault::Closed);
+            pool.failed(&pool.endpoints()[place], Fault::Closed, false);
         }
     }
 

@@ -150,6 +150,34 @@ fn a_length_that_the_data_contradicts_never_looks_whole_upstream() {
 }
 
 #[test]
+fn a_length_that_nothing_can_have_is_refused_over_http2_too() {
+    let origin = Origin::start();
+    let gate = Gate::file_less(&origin.url());
+    let session = gate.open();
+    let bearer = format!("Bearer {}", session.token);
+    for lengths in [
+        &["9223372036854775808"][..],
+        &["18446744073709551615"],
+        &["18446744073709551616"],
+        &["+5"],
+        &["5, 5"],
+        &["0x5"],
+        &[""],
+        &["5", "6"],
+    ] {
+        let mut head = session.http2(&bearer, "POST");
+        head.extend(lengths.iter().map(|length| ("content-length", *length)));
+        let mut frames = Frames::connect(gate.address());
+        frames.headers(1, &head, false);
+        frames.data(1, b"hello", false);
+        let answer = frames.find(|frame| frame.resets(1) || frame.stream == 1 || frame.goaway().is_some());
+        assert!(answer.is_some(), "closed without a word: {lengths:?}");
+        assert_eq!((origin.calls(), origin.bytes()), (0, 0), "{lengths:?}");
+    }
+    gate.send(&session.get("/orders")).assert_status(200);
+}
+
+#[test]
 fn malformed_http2_requests_reach_nobody() {
     let origin = Origin::start();
     let gate = Gate::file_less(&origin.url());

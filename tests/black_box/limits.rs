@@ -278,8 +278,35 @@ fn a_gate_without_descriptors_neither_dies_nor_spins_and_recovers() {
 }
 
 #[test]
-fn memory_and_descriptors_come_back_after_connections_without_calls() {
+fn a_call_for_which_no_descriptor_is_left_is_503_and_not_the_upstreams_fault() {
     let origin = Origin::start();
+    let gate = Setup::file_less(&origin.url()).with_descriptors(64).with_admin().start();
+    let session = gate.open();
+    let mut good = gate.connect();
+    // Over this one nothing has gone to the upstream yet.
+    good.exchange(&session.get("/session")).assert_status(200);
+    let crowd: Vec<_> = (0..100).map(|_| gate.connect()).collect();
+    let mut refused = || {
+        let reply = good.exchange(&session.post("/orders", "{}"));
+        if reply.status == 200 {
+            return false;
+        }
+        reply.assert_refused("upstream-unavailable");
+        assert!(reply.field("proxy-status").is_some_and(|told| told.contains("connection_limit_reached")), "{reply:?}");
+        true
+    };
+    eventually("the descriptors are used up", &mut refused);
+    drop(crowd);
+    eventually("it serves again", || good.exchange(&session.post("/orders", "{}")).status == 200);
+    let metrics = gate.metrics();
+    let counted = |line: &str| line.contains("kind=\"exhausted\"") && !line.ends_with(" 0");
+    assert!(metrics.lines().any(counted), "{metrics}");
+}
+
+#[test]
+fn memory_and_descriptors_come_back_after_connections_without_calls() {
+    let origin =
+        Origin::answering(|seen, line| if seen.target == "/hang" { line.hang() } else { line.reply(200, &[], b"") });
     let gate = Gate::file_less(&origin.url());
     let session = gate.open();
     gate.send(&session.get("/orders")).assert_status(200);
@@ -297,6 +324,15 @@ fn memory_and_descriptors_come_back_after_connections_without_calls() {
         let mut raw = gate.connect();
         raw.send(&session.get("/orders").bytes()[..40]);
     }
+    let aborted: Vec<_> = (0..50)
+        .map(|_| {
+            let mut raw = gate.connect();
+            raw.send(session.get("/hang").bytes());
+            raw
+        })
+        .collect();
+    origin.await_calls(51);
+    drop(aborted);
     eventually("the descriptors come back", || descriptors(&gate) <= before + 10);
     gate.send(&session.get("/orders")).assert_status(200);
 }

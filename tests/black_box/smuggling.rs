@@ -232,6 +232,13 @@ fn http_1_0_has_no_chunks() {
     let post = good(&session, "POST").replace("HTTP/1.1", "HTTP/1.0");
     refused(&gate, &origin, format!("{post}transfer-encoding: chunked\r\n\r\n0\r\n\r\n{}", hidden(&session)));
 
+    // Nor a body that ends with its connection (CVE-2026-2835): without a length there is none.
+    let mut raw = gate.connect();
+    raw.send(format!("{post}\r\n{}", hidden(&session)));
+    raw.reply().assert_status(200);
+    raw.assert_closed();
+    assert_eq!((origin.calls(), origin.last().body), (1, Vec::new()));
+
     let get = good(&session, "GET").replace("HTTP/1.1", "HTTP/1.0");
     let mut raw = gate.connect();
     raw.send(format!("{get}\r\n"));

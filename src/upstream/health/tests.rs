@@ -21,7 +21,11 @@ fn rules() -> EjectionConfig {
 }
 
 fn fail(machine: &mut Machine, now: Instant) -> Option<Change> {
-    machine.failed("closed", &rules(), || true, now)
+    machine.failed("closed", false, &rules(), || true, now)
+}
+
+fn fail_trial(machine: &mut Machine, now: Instant) -> Option<Change> {
+    machine.failed("closed", true, &rules(), || true, now)
 }
 
 #[test]
@@ -49,8 +53,9 @@ fn failures_in_a_row_eject_for_twice_as_long_each_time() {
     machine.succeeded(now);
     assert_eq!((fail(&mut machine, now), fail(&mut machine, now)), (None, None));
     let mut lasted = Vec::new();
-    for _ in 0..8 {
-        let Some(Change::Ejected(lasts)) = fail(&mut machine, now) else { panic!("{machine:?}") };
+    for round in 0..8 {
+        let ejected = if round == 0 { fail(&mut machine, now) } else { fail_trial(&mut machine, now) };
+        let Some(Change::Ejected(lasts)) = ejected else { panic!("{machine:?}") };
         assert_eq!(machine.offer(SECOND, now), Offer::Ejected);
         assert_eq!(fail(&mut machine, now), None, "what was under way says nothing new");
         lasted.push(lasts.as_secs());
@@ -58,6 +63,7 @@ fn failures_in_a_row_eject_for_twice_as_long_each_time() {
         assert_eq!(fail(&mut machine, now), None, "nor does it when it fails late");
         assert_eq!(machine.offer(SECOND, now), Offer::Trial);
         machine.trial = Some(now + SECOND);
+        assert_eq!(fail(&mut machine, now), None, "nor while a trial runs");
     }
     assert_eq!(lasted, [1, 2, 4, 8, 16, 30, 30, 30]);
     assert_eq!(machine.succeeded(now), Some(Change::Up));
@@ -72,13 +78,21 @@ fn failures_in_a_row_eject_for_twice_as_long_each_time() {
 fn one_call_at_a_time_tries_an_endpoint_that_was_ejected() {
     let (health, now) = (Health::default(), Instant::now());
     for _ in 0..3 {
-        health.failed("closed", &rules(), || true, now);
+        health.failed("closed", false, &rules(), || true, now);
     }
     let later = now + SECOND;
-    assert!(!health.begin_trial(Some(&rules()), now));
-    assert!(health.begin_trial(Some(&rules()), later));
-    assert!(!health.begin_trial(Some(&rules()), later));
-    assert!(health.begin_trial(Some(&rules()), later + SECOND), "one of which nothing was heard does not block");
+    let begin = |now| health.begin_trial(Some(&rules()), now);
+    assert_eq!(begin(now), None);
+    let first = begin(later).expect("a trial");
+    assert_eq!(begin(later), None);
+    health.end_trial(first);
+    let second = begin(later + SECOND / 2).expect("one that ended without a verdict makes way at once");
+    assert_eq!(begin(later + SECOND), None);
+    let third = begin(later + 2 * SECOND).expect("one of which nothing was heard does not block");
+    health.end_trial(second);
+    assert_eq!(begin(later + 2 * SECOND), None, "and takes nobody else's place when it ends at last");
+    health.end_trial(third);
+    assert!(begin(later + 2 * SECOND).is_some());
     health.succeeded(|| later + SECOND);
     assert_eq!(health.offer(Duration::ZERO, later + SECOND), Offer::Share(FULL));
     assert!(health.is_calm(), "and is as if nothing had been");
@@ -88,7 +102,7 @@ fn one_call_at_a_time_tries_an_endpoint_that_was_ejected() {
 fn without_room_nothing_is_ejected() {
     let (mut machine, now) = (Machine::default(), Instant::now());
     for _ in 0..10 {
-        assert_eq!(machine.failed("closed", &rules(), || false, now), None);
+        assert_eq!(machine.failed("closed", false, &rules(), || false, now), None);
     }
     assert_eq!(machine.offer(SECOND, now), Offer::Share(FULL));
 }
@@ -98,6 +112,7 @@ enum Event {
     Probe(bool),
     Call(bool),
     Trial,
+    TrialGone,
     Pass(u64),
 }
 
@@ -106,6 +121,7 @@ fn event() -> impl Strategy<Value = Event> {
         any::<bool>().prop_map(Event::Probe),
         any::<bool>().prop_map(Event::Call),
         Just(Event::Trial),
+        Just(Event::TrialGone),
         (0_u64..20_000).prop_map(Event::Pass),
     ]
 }
@@ -113,7 +129,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #[test]
     fn whatever_happened_a_good_endpoint_gets_its_whole_share_back(events in prop::collection::vec(event(), 0..200)) {
-        let (health, mut now) = (Health::default(), Instant::now());
+        let (health, mut now, mut trial) = (Health::default(), Instant::now(), None);
         for event in events {
             match event {
                 Event::Probe(passed) => {
@@ -123,11 +139,10 @@ proptest! {
                     health.succeeded(|| now);
                 }
                 Event::Call(false) => {
-                    health.failed("closed", &rules(), || true, now);
+                    health.failed("closed", trial.is_some(), &rules(), || true, now);
                 }
-                Event::Trial => {
-                    health.begin_trial(Some(&rules()), now);
-                }
+                Event::Trial => trial = health.begin_trial(Some(&rules()), now).or(trial),
+                Event::TrialGone => trial.take().into_iter().for_each(|patience| health.end_trial(patience)),
                 Event::Pass(millis) => now += Duration::from_millis(millis),
             }
         }
@@ -136,7 +151,7 @@ proptest! {
         }
         now += rules().max + rules().base;
         if health.offer(SECOND, now) == Offer::Trial {
-            prop_assert!(health.begin_trial(Some(&rules()), now));
+            prop_assert!(health.begin_trial(Some(&rules()), now).is_some());
         }
         health.succeeded(|| now);
         now += SECOND;
