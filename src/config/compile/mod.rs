@@ -6,8 +6,10 @@
 mod context;
 mod cors;
 mod headers;
+mod introspection;
 mod issuers;
 mod key_sets;
+mod reach;
 mod routes;
 mod scopes;
 mod secrets;
