@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::{Admin, Refusal, Reply, json};
+use crate::auth::introspection::Introspection;
 use crate::auth::key_set::KeySet;
 use crate::auth::keys::VerificationKey;
 use crate::auth::{Issuer, Keys};
@@ -19,6 +20,21 @@ struct Shown {
     available: bool,
     keys: Vec<ShownKey>,
     key_set: Option<ShownSet>,
+    introspection: Option<ShownIntrospection>,
+}
+
+#[derive(Serialize)]
+struct ShownIntrospection {
+    url: String,
+    answers: Answers,
+    last_error: Option<ShownError>,
+}
+
+#[derive(Serialize)]
+struct Answers {
+    active: u64,
+    inactive: u64,
+    failed: u64,
 }
 
 #[derive(Serialize)]
@@ -78,13 +94,35 @@ fn show(admin: &Admin, issuer: &Issuer) -> Shown {
         Keys::Fixed(keys) => (keys.iter().map(show_key).collect(), None),
         Keys::Published(set) => (set.report().keys.iter().map(show_key).collect(), Some(show_set(admin, set))),
     };
+    let asked = issuer.introspection.as_ref();
+    let answers = asked.is_none_or(|introspection| introspection.report().0);
+    // Who has neither keys nor a key set is only asked.
+    let only_asked = asked.is_some() && matches!(&issuer.keys, Keys::Fixed(keys) if keys.is_empty());
     Shown {
         name: Arc::clone(&issuer.name),
         issuer: issuer.claims.issuer.clone(),
-        available: !keys.is_empty(),
+        available: answers && (only_asked || !keys.is_empty()),
         keys,
         key_set,
+        introspection: asked.map(|introspection| show_introspection(admin, introspection)),
     }
+}
+
+fn show_introspection(admin: &Admin, introspection: &Introspection) -> ShownIntrospection {
+    let counts = introspection.counts();
+    ShownIntrospection {
+        url: introspection.config().url.to_string(),
+        answers: Answers {
+            active: counts.active.load(Ordering::Relaxed),
+            inactive: counts.inactive.load(Ordering::Relaxed),
+            failed: counts.failed.load(Ordering::Relaxed),
+        },
+        last_error: introspection.report().1.map(|error| show_error(admin, error)),
+    }
+}
+
+fn show_error(admin: &Admin, (span, reason): (Duration, String)) -> ShownError {
+    ShownError { at: admin.gate.clock().wall().before(span).to_string(), reason }
 }
 
 fn show_key(key: &VerificationKey) -> ShownKey {
@@ -94,10 +132,9 @@ fn show_key(key: &VerificationKey) -> ShownKey {
 
 fn show_set(admin: &Admin, set: &KeySet) -> ShownSet {
     let (report, counts, now) = (set.report(), set.counts(), admin.gate.clock().wall());
-    let ago = |span: Duration| now.before(span).to_string();
     ShownSet {
         url: set.config().source.url().to_string(),
-        confirmed_at: report.age.map(ago),
+        confirmed_at: report.age.map(|age| now.before(age).to_string()),
         age: report.age.map(|age| age.as_secs()),
         skipped: report.skipped,
         fetches: Fetches {
@@ -105,6 +142,6 @@ fn show_set(admin: &Admin, set: &KeySet) -> ShownSet {
             unchanged: counts.unchanged.load(Ordering::Relaxed),
             failed: counts.failed.load(Ordering::Relaxed),
         },
-        last_error: report.error.map(|(span, reason)| ShownError { at: ago(span), reason }),
+        last_error: report.error.map(|error| show_error(admin, error)),
     }
 }

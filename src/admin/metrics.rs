@@ -163,7 +163,17 @@ fn add_clients(out: &mut Exposition, admin: &Admin) {
 }
 
 fn add_issuers(out: &mut Exposition, admin: &Admin) {
-    for set in admin.live.snapshot().auth.key_sets() {
+    let live = admin.live.snapshot();
+    for introspection in live.auth.issuers().iter().filter_map(|issuer| issuer.introspection.as_ref()) {
+        let (name, counts) = (&**introspection.issuer(), introspection.counts());
+        for (result, counter) in
+            [("active", &counts.active), ("inactive", &counts.inactive), ("failed", &counts.failed)]
+        {
+            out.count(&metric::INTROSPECTIONS, &[name, result], counter.load(Ordering::Relaxed));
+        }
+        out.count(&metric::INTROSPECTION_UP, &[name], u64::from(introspection.report().0));
+    }
+    for set in live.auth.key_sets() {
         let (name, report, counts) = (&**set.issuer(), set.report(), set.counts());
         out.count(&metric::ISSUER_KEYS, &[name], report.keys.len() as u64);
         if let Some(age) = report.age {

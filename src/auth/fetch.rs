@@ -147,6 +147,19 @@ impl Fetcher {
         self.send(url, request, Bytes::new()).await
     }
 
+    /// Posts a form.
+    pub(super) async fn post(
+        &self,
+        url: &Url,
+        authorization: &HeaderValue,
+        form: String,
+    ) -> Result<Answer, FetchError> {
+        let request = Request::post(url.as_str())
+            .header(header::AUTHORIZATION, authorization)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.send(url, request, form.into()).await
+    }
+
     async fn send(&self, url: &Url, request: http::request::Builder, body: Bytes) -> Result<Answer, FetchError> {
         self.reach.permits(url).map_err(|why| FetchError::NotPermitted { url: url.clone(), why })?;
         let request = request.header(header::ACCEPT, "application/json").header(header::USER_AGENT, "sessiongate");

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::Value;
 
 /// Shortest HMAC secret, in bytes: as long as the output of HS256 (RFC 7518 section 3.2).
 pub const SECRET_MIN: usize = 32;
@@ -24,7 +25,7 @@ pub struct KeyId(u128);
 
 impl KeyId {
     /// Of an entry. The text of a `Value` does not depend on the order of members.
-    fn of(entry: &serde_json::Value) -> Self {
+    fn of(entry: &Value) -> Self {
         let mut id = [0; 16];
         id.iter_mut().zip(digest(&SHA256, entry.to_string().as_bytes()).as_ref()).for_each(|(to, from)| *to = *from);
         Self(u128::from_be_bytes(id))
@@ -135,14 +136,17 @@ impl VerificationKey {
     }
 
     fn from_set(json: &[u8], takes: impl Fn(&Jwk) -> bool) -> Result<(Vec<Self>, usize), KeyError> {
-        #[derive(serde::Deserialize)]
-        struct KeySet {
-            keys: Vec<serde_json::Value>,
-        }
-        let set: KeySet = serde_json::from_slice(json).map_err(|error| KeyError::NotAKeySet(error.to_string()))?;
-        let total = set.keys.len();
-        let keys: Vec<Self> = set
-            .keys
+        let set = serde_json::from_slice(json).map_err(|error| KeyError::NotAKeySet(error.to_string()))?;
+        // Not by a struct, for which a list would do, too.
+        let entries = match set {
+            Value::Object(mut set) => set.remove("keys"),
+            _ => None,
+        };
+        let Some(Value::Array(entries)) = entries else {
+            return Err(KeyError::NotAKeySet("it has no list of keys".to_owned()));
+        };
+        let total = entries.len();
+        let keys: Vec<Self> = entries
             .into_iter()
             .filter_map(|entry| {
                 let id = KeyId::of(&entry);

@@ -8,6 +8,7 @@
 //! [`Authenticator::inquire`].
 
 pub mod fetch;
+pub mod introspection;
 pub mod key_set;
 pub mod keys;
 mod names;
@@ -16,14 +17,17 @@ mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jsonwebtoken::Algorithm;
 use quick_cache::sync::Cache;
 
+use crate::clock::Clock;
 use crate::policy::claims::{Caller, ClaimRules};
 use crate::policy::rejection::{Rejection, Why};
 use crate::policy::scopes::ScopeNames;
+use introspection::{Introspection, IntrospectionConfig, Said};
 use key_set::{KeySet, KeySetConfig};
 use keys::{KeyId, VerificationKey, is_hmac};
 pub use registry::Issuers;
@@ -45,6 +49,8 @@ pub struct Issuer {
     pub algorithms: Vec<Algorithm>,
     /// Its keys; never shared with another issuer.
     pub keys: Keys,
+    /// How it is asked about tokens that are no JWTs, if it is.
+    pub introspection: Option<Arc<Introspection>>,
 }
 
 /// The keys of an issuer.
@@ -71,7 +77,7 @@ impl Issuer {
     #[must_use]
     pub fn with_keys(name: &str, claims: ClaimRules, keys: Vec<VerificationKey>) -> Self {
         let keys = Keys::Fixed(keys);
-        Self { name: name.into(), claims, typ: TokenType::Any, algorithms: Vec::new(), keys }
+        Self { name: name.into(), claims, typ: TokenType::Any, algorithms: Vec::new(), keys, introspection: None }
     }
 
     /// An issuer that publishes its keys.
@@ -79,6 +85,13 @@ impl Issuer {
     pub fn with_key_set(name: &str, claims: ClaimRules, config: KeySetConfig) -> Self {
         let keys = Keys::Published(Arc::new(KeySet::new(name.into(), config)));
         Self { keys, ..Self::with_keys(name, claims, Vec::new()) }
+    }
+
+    /// The same issuer, asked about tokens that are no JWTs.
+    #[must_use]
+    pub fn asked(self, config: IntrospectionConfig) -> Self {
+        let introspection = Introspection::new(Arc::clone(&self.name), config);
+        Self { introspection: Some(Arc::new(introspection)), ..self }
     }
 
     /// Its key set, if it publishes one.
@@ -134,6 +147,8 @@ pub struct CacheCounts {
 pub struct Authenticator {
     issuers: Vec<Issuer>,
     key_sets: Box<[Arc<KeySet>]>,
+    /// The issuer that is asked about tokens that are no JWTs.
+    asked: Option<Asked>,
     scopes: ScopeNames,
     verified: Cache<Digest, Verified>,
     counts: CacheCounts,
@@ -141,6 +156,21 @@ pub struct Authenticator {
 }
 
 type Digest = [u8; 32];
+
+/// An issuer that is asked about tokens, and what it said of them not long ago.
+#[derive(Debug)]
+struct Asked {
+    /// Number of the issuer.
+    issuer: usize,
+    said: Cache<Digest, Answered>,
+}
+
+/// What is known of a token that is no JWT.
+#[derive(Debug, Clone)]
+struct Answered {
+    until: Instant,
+    caller: Result<Arc<Caller>, Why>,
+}
 
 /// A token that was verified, and by which key.
 #[derive(Debug, Clone)]
@@ -172,10 +202,21 @@ pub struct Inquiry {
     /// Number of the issuer.
     issuer: usize,
     digest: Digest,
-    /// The key that was looked for.
-    kid: Option<Box<str>>,
-    /// What is wrong unless there is a new key.
-    why: Why,
+    about: About,
+}
+
+/// What there is to learn.
+#[derive(Debug)]
+enum About {
+    /// Whether there is a new key.
+    Key {
+        /// Its name, if it has one.
+        kid: Option<Box<str>>,
+        /// What is wrong if there is none.
+        why: Why,
+    },
+    /// What the token says.
+    Token,
 }
 
 impl From<Why> for Unidentified {
@@ -190,6 +231,10 @@ impl Authenticator {
     pub fn new(issuers: Vec<Issuer>, scopes: ScopeNames, capacity: usize) -> Self {
         Self {
             key_sets: issuers.iter().filter_map(Issuer::key_set).cloned().collect(),
+            asked: issuers
+                .iter()
+                .position(|issuer| issuer.introspection.is_some())
+                .map(|issuer| Asked { issuer, said: Cache::new(capacity) }),
             issuers,
             scopes,
             verified: Cache::new(capacity),
@@ -198,13 +243,18 @@ impl Authenticator {
         }
     }
 
-    /// Goes on with those of the key sets that are known already.
-    fn adopt(&mut self, known: &[Arc<KeySet>]) {
+    /// Goes on with what is known already of key sets, and of those that are asked about tokens.
+    fn adopt(&mut self, known: &[Arc<KeySet>], asked: &[Arc<Introspection>]) {
         for issuer in &mut self.issuers {
             if let Keys::Published(set) = &mut issuer.keys
                 && let Some(before) = known.iter().find_map(|before| set.continuing(before))
             {
                 *set = before;
+            }
+            if let Some(introspection) = &mut issuer.introspection
+                && let Some(before) = asked.iter().find_map(|before| introspection.continuing(before))
+            {
+                *introspection = before;
             }
         }
         self.key_sets = self.issuers.iter().filter_map(Issuer::key_set).cloned().collect();
@@ -228,6 +278,9 @@ impl Authenticator {
     pub fn recall(&self, token: &str) -> Result<Arc<Caller>, Unidentified> {
         let digest = digest(&SHA256, token.as_bytes()).as_ref().try_into();
         let digest: Digest = digest.map_err(|_| Unidentified::Refused(Rejection::Internal))?;
+        if let Some(asked) = self.asked.as_ref().filter(|_| is_opaque(token)) {
+            return self.answered(asked, digest);
+        }
         let epoch = self.epoch();
         if let Some(verified) = self.verified.get(&digest)
             && (verified.epoch == epoch || self.renew(digest, &verified, epoch))
@@ -244,8 +297,13 @@ impl Authenticator {
     /// # Errors
     /// `token-invalid`, `issuer-unavailable`.
     pub async fn inquire(&self, token: &str, inquiry: Inquiry) -> Result<Arc<Caller>, Rejection> {
-        let Inquiry { issuer, digest, kid, why } = inquiry;
-        let set = self.issuers.get(issuer).and_then(Issuer::key_set).ok_or(Rejection::Internal)?;
+        let Inquiry { issuer, digest, about } = inquiry;
+        let issuer = self.issuers.get(issuer).ok_or(Rejection::Internal)?;
+        let (kid, why) = match about {
+            About::Key { kid, why } => (kid, why),
+            About::Token => return self.introspect(token, digest, issuer).await,
+        };
+        let set = issuer.key_set().ok_or(Rejection::Internal)?;
         let mut asking = set.ask(kid.as_deref());
         loop {
             match self.verify(token, digest, self.epoch()) {
@@ -266,13 +324,54 @@ impl Authenticator {
             Ok(key) => key,
             Err(why) if issuer.may_learn(&unverified, why) => {
                 let kid = unverified.kid().map(Box::from);
-                return Err(Unidentified::Ask(Inquiry { issuer: number, digest, kid, why }));
+                return Err(Unidentified::Ask(Inquiry { issuer: number, digest, about: About::Key { kid, why } }));
             }
             Err(why) => return Err(why.into()),
         };
         let caller = Arc::new(claims.caller(&issuer.claims, &self.scopes, |text| self.names.intern(text))?);
         self.verified.insert(digest, Verified { caller: Arc::clone(&caller), issuer: number, key, epoch });
         Ok(caller)
+    }
+
+    /// What is remembered of a token that is no JWT.
+    fn answered(&self, asked: &Asked, digest: Digest) -> Result<Arc<Caller>, Unidentified> {
+        match asked.said.get(&digest).filter(|answered| Instant::now() < answered.until) {
+            Some(answered) => {
+                self.counts.hits.fetch_add(1, Ordering::Relaxed);
+                answered.caller.map_err(Unidentified::from)
+            }
+            None => {
+                self.counts.misses.fetch_add(1, Ordering::Relaxed);
+                Err(Unidentified::Ask(Inquiry { issuer: asked.issuer, digest, about: About::Token }))
+            }
+        }
+    }
+
+    /// Asks the issuer about a token that is no JWT.
+    async fn introspect(&self, token: &str, digest: Digest, issuer: &Issuer) -> Result<Arc<Caller>, Rejection> {
+        let (Some(asked), Some(introspection)) = (&self.asked, &issuer.introspection) else {
+            return Err(Rejection::Internal);
+        };
+        let config = introspection.config();
+        let (caller, counts_for) = match introspection.ask(token, digest).await {
+            Said::Active(text) => {
+                let end = Clock::default().wall().after(config.positive_ttl);
+                let claims = introspection::claims(&text, issuer.claims.issuer.as_deref(), end);
+                let caller = claims
+                    .and_then(|claims| claims.caller(&issuer.claims, &self.scopes, |text| self.names.intern(text)));
+                (caller.map(Arc::new), config.positive_ttl)
+            }
+            Said::Inactive => (Err(Why::Inactive), config.negative_ttl),
+            Said::Nothing => return Err(introspection::UNANSWERED),
+        };
+        asked.said.insert(digest, Answered { until: Instant::now() + counts_for, caller: caller.clone() });
+        caller.map_err(Rejection::TokenInvalid)
+    }
+
+    /// Whether what is known of a token lasts only for a while.
+    #[must_use]
+    pub fn asks_about(&self, token: &str) -> bool {
+        self.asked.is_some() && is_opaque(token)
     }
 
     /// Whether a token that was verified before `epoch` is still good; if not, it is forgotten.
@@ -311,6 +410,11 @@ impl Authenticator {
         &self.scopes
     }
 
+    /// Those who are asked about tokens.
+    pub(crate) fn introspections(&self) -> impl Iterator<Item = &Arc<Introspection>> {
+        self.issuers.iter().filter_map(|issuer| issuer.introspection.as_ref())
+    }
+
     /// The issuers.
     #[must_use]
     pub fn issuers(&self) -> &[Issuer] {
@@ -328,6 +432,11 @@ impl Authenticator {
     pub fn remembered(&self) -> usize {
         self.verified.len()
     }
+}
+
+/// Whether a token is no JWT: those that are signed have three parts (RFC 7515 section 3.1).
+fn is_opaque(token: &str) -> bool {
+    memchr::memchr_iter(b'.', token.as_bytes()).count() != 2
 }
 
 #[cfg(test)]

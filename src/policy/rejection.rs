@@ -34,6 +34,8 @@ pub enum Why {
     Audience,
     /// A claim is missing or has the wrong type.
     Claims,
+    /// Its issuer says that it is not active (RFC 7662 section 2.2).
+    Inactive,
     /// `exp` has passed.
     Expired,
     /// `nbf` has not come yet.

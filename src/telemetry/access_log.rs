@@ -179,6 +179,7 @@ const fn why_name(why: Why) -> &'static str {
         Why::Issuer => "issuer",
         Why::Audience => "audience",
         Why::Claims => "claims",
+        Why::Inactive => "inactive",
         Why::Expired => "expired",
         Why::NotYetValid => "not-yet-valid",
     }

@@ -67,6 +67,8 @@ metrics! {
     ISSUER_KEYS = GAUGE "sessiongate_issuer_keys" ["issuer"] "Keys in use of an issuer that publishes them.";
     ISSUER_KEYS_AGE = GAUGE "sessiongate_issuer_keys_age_seconds" ["issuer"] "Time since the published keys of an issuer were last fetched or confirmed.";
     ISSUER_FETCHES = COUNTER "sessiongate_issuer_fetches_total" ["issuer", "result"] "Fetches of the published keys of an issuer by result.";
+    INTROSPECTIONS = COUNTER "sessiongate_introspections_total" ["issuer", "result"] "Questions to an issuer about tokens that are no JWTs, by answer.";
+    INTROSPECTION_UP = GAUGE "sessiongate_introspection_available" ["issuer"] "1 if the issuer is asked about tokens, 0 while it is left alone because it did not answer.";
     CONNECTIONS_ACCEPTED = COUNTER "sessiongate_connections_accepted_total" [] "Client connections accepted.";
     CONNECTIONS_OPEN = GAUGE "sessiongate_connections_open" [] "Client connections open.";
     ACCEPT_ERRORS = COUNTER "sessiongate_accept_errors_total" ["reason"] "Connections that could not be accepted, by reason.";

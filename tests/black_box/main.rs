@@ -23,6 +23,7 @@ mod grpc_refusals;
 mod harness;
 mod headers;
 mod http2_tls;
+mod introspection;
 mod issuers;
 mod limits;
 mod load;

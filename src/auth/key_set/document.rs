@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use url::Url;
 
+use crate::policy::members::Members;
+
 /// What is read of it (OpenID Connect Discovery 1.0 section 3).
 #[derive(Deserialize)]
 struct Document {
@@ -17,7 +19,9 @@ struct Document {
 /// for it (section 4.3).
 pub(super) fn key_set_url(json: &[u8], issuer: &str) -> Result<Url, String> {
     // The reason may quote from the document, which may be anything.
-    let document: Document = serde_json::from_slice(json).map_err(|_| "this is no discovery document".to_owned())?;
+    let text = std::str::from_utf8(json).ok().filter(|text| Members::read(text).is_some());
+    let document = text.and_then(|text| serde_json::from_str::<Document>(text).ok());
+    let document = document.ok_or_else(|| "this is no discovery document".to_owned())?;
     if document.issuer != issuer {
         return Err(format!("the document is of the issuer {:?}, not of {issuer:?}", shortened(&document.issuer)));
     }
@@ -45,6 +49,7 @@ mod tests {
             r#"{"issuer":"https://login.example"}"#,
             r#"{"jwks_uri":"https://keys.example/jwks"}"#,
             r#"{"issuer":"https://login.example","issuer":"https://evil.example","jwks_uri":"https://k.example"}"#,
+            r#"["https://login.example","https://keys.example/jwks"]"#,
             "<html>",
             "",
         ] {

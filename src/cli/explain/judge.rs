@@ -327,6 +327,7 @@ const fn explain_why(why: Why) -> &'static str {
         Why::Issuer => "no configured issuer has this iss",
         Why::Audience => "aud names none of the configured audiences",
         Why::Claims => "a claim is missing or has the wrong type: exp and a client claim must be there",
+        Why::Inactive => "its issuer says that it is not active",
         Why::Expired => "it has expired",
         Why::NotYetValid => "it is not valid yet (nbf)",
     }

@@ -12,6 +12,7 @@ use crate::config::raw::{
 use crate::policy::claims::{ClaimRules, ClientClaim, ScopeClaim};
 
 use super::context::Context;
+use super::introspection;
 use super::key_sets;
 use super::secrets::{self, Secret};
 
@@ -21,6 +22,10 @@ pub(super) fn issuers(cx: &mut Context<'_>, file: &File) -> Vec<Issuer> {
     }
     let mut names = Vec::new();
     let mut claimed: Vec<Option<&str>> = Vec::new();
+    for second in file.issuers.iter().filter_map(|issuer| issuer.introspection.as_ref()).skip(1) {
+        let hint = "nothing tells their tokens apart; leave one of them out";
+        cx.mistake_hint(second.span(), "another issuer is asked about tokens, too", hint);
+    }
     let mut issuers = Vec::with_capacity(file.issuers.len());
     for issuer in &file.issuers {
         let name = cx.name("issuer", issuer.name.as_ref(), issuer.span(), "main", &names);
@@ -65,7 +70,10 @@ fn issuer(cx: &mut Context<'_>, issuer: &Table<raw::Issuer>, name: &str) -> Issu
         );
     }
     match &issuer.key_set {
-        None if issuer.keys.is_empty() && !cx.is_touched(issuer.span(), "key_set") => {
+        None if issuer.keys.is_empty()
+            && issuer.introspection.is_none()
+            && !["key_set", "introspection"].iter().any(|key| cx.is_touched(issuer.span(), key)) =>
+        {
             let hint =
                 "write keys = [{ secret = { file = \"..\" } }], with pem or jwks instead of secret, or key_set = {}";
             cx.missing(issuer.span(), "keys", "the issuer has no key", hint);
@@ -97,11 +105,16 @@ fn issuer(cx: &mut Context<'_>, issuer: &Table<raw::Issuer>, name: &str) -> Issu
         cx.mistake(listed.span(), "no key of the issuer verifies any of these");
     }
     let published = issuer.key_set.as_ref().and_then(|set| key_sets::key_set(cx, set, issuer.issuer.as_ref()));
+    let asked = issuer.introspection.as_ref().and_then(|table| introspection::introspection(cx, table));
     let issuer = match published {
         Some(config) => Issuer::with_key_set(name, claims, config),
         None => Issuer::with_keys(name, claims, keys),
     };
-    Issuer { typ, algorithms, ..issuer }
+    let issuer = Issuer { typ, algorithms, ..issuer };
+    match asked {
+        Some(config) => issuer.asked(config),
+        None => issuer,
+    }
 }
 
 fn keys(cx: &mut Context<'_>, key: &Table<Key>) -> Vec<VerificationKey> {

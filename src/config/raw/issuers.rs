@@ -42,11 +42,59 @@ pub struct Issuer {
     pub algorithms: Option<At<Vec<SignatureAlgorithm>>>,
     /// Whether a `sid` claim binds a token to the one session it names.
     pub sid_claim: bool,
-    /// Its verification keys. At least one, unless there is a `key_set`.
+    /// Its verification keys. At least one, unless there is a `key_set` or `introspection`.
     pub keys: Vec<Table<Key>>,
     /// The keys that it publishes, instead of `keys`: fetched in the background and followed as they change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_set: Option<Table<KeySet>>,
+    /// How it is asked about tokens that are no JWTs (RFC 7662). One issuer at most has it. Default: such tokens are
+    /// refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub introspection: Option<Table<Introspection>>,
+}
+
+/// How an issuer is asked about tokens (RFC 7662).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Introspection {
+    /// Where. Example: `"https://login.example.com/introspect"`.
+    #[schemars(extend("x-required" = true))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<At<String>>,
+    /// The client that the gate is there.
+    #[schemars(extend("x-required" = true))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<At<String>>,
+    /// What the gate authenticates with, by HTTP Basic.
+    #[schemars(extend("x-required" = true))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<At<SecretRef>>,
+    /// PEM file of the authorities whose certificates are accepted. Default: those the system trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<At<String>>,
+    /// Whether `http://` may be spoken with other hosts than this one. Tokens and the secret can be read on the way.
+    pub allow_http: bool,
+    /// Longest time to an answer: 100 ms to 60 s. Beyond it: 503.
+    pub timeout: At<Period>,
+    /// How long a good answer counts, at most until the token ends: 0 s to 1 h. A token that is revoked lives on so long.
+    pub positive_ttl: At<Period>,
+    /// How long a bad answer counts: 0 s to 5 min.
+    pub negative_ttl: At<Period>,
+}
+
+impl Default for Introspection {
+    fn default() -> Self {
+        Self {
+            url: None,
+            client_id: None,
+            client_secret: None,
+            ca: None,
+            allow_http: false,
+            timeout: Period::secs(2).into(),
+            positive_ttl: Period::secs(60).into(),
+            negative_ttl: Period::secs(5).into(),
+        }
+    }
 }
 
 /// A key set that an issuer publishes. Symmetric keys in it are not used.
@@ -108,6 +156,7 @@ impl Default for Issuer {
             sid_claim: true,
             keys: Vec::new(),
             key_set: None,
+            introspection: None,
         }
     }
 }

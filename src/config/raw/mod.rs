@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 pub use clients::Clients;
 pub use cors::Cors;
 pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
-pub use issuers::{ClientClaimName, Issuer, Key, KeySet, ScopeClaimName, SecretRef, SignatureAlgorithm, TokenTypeName};
+pub use issuers::{
+    ClientClaimName, Introspection, Issuer, Key, KeySet, ScopeClaimName, SecretRef, SignatureAlgorithm, TokenTypeName,
+};
 pub use place::{At, Table};
 pub use routes::{AuthorizationAction, RetryAction, Route, ScopeList};
 pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server};

@@ -72,6 +72,11 @@ impl Provider {
         format!("http://{}", self.address)
     }
 
+    /// What the gate introspects with, for a file.
+    pub fn secret() -> &'static str {
+        CLIENT_SECRET
+    }
+
     /// Starts it (again), at the same address.
     pub fn restart(&self, keys: &[&SigningKey]) {
         self.kill();
@@ -132,6 +137,12 @@ impl Provider {
         let reply = self.post("/token", &format!("grant_type=client_credentials&scope=listerine.all{more}"));
         let token = reply["access_token"].as_str();
         token.unwrap_or_else(|| panic!("no token: {reply}")).to_owned()
+    }
+
+    /// Revokes a token.
+    #[track_caller]
+    pub fn revoke(&self, token: &str) {
+        self.post("/token/revocation", &format!("token={token}"));
     }
 
     #[track_caller]
