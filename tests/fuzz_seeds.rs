@@ -12,6 +12,8 @@ mod config;
 mod fields;
 #[path = "fuzz/src/framing.rs"]
 mod framing;
+#[path = "fuzz/src/key_set.rs"]
+mod key_set;
 #[path = "fuzz/src/proxy_protocol.rs"]
 mod proxy_protocol;
 #[path = "fuzz/src/response.rs"]
@@ -57,6 +59,11 @@ fn fields() {
 #[test]
 fn framing() {
     replay("framing", framing::check);
+}
+
+#[test]
+fn key_set() {
+    replay("key_set", key_set::check);
 }
 
 #[test]

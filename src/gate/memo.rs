@@ -42,10 +42,10 @@ impl TokenMemo {
             return Ok(remembered.registered.clone());
         }
         let registered = register(live, live.auth.recall(token)?);
-        if live.auth.asks_about(token) {
-            return Ok(registered);
+        // What an issuer said of a token lasts only for a while.
+        if !live.auth.asks_about(token) {
+            *memo = Some(Remembered { token: token.into(), epoch, generation, registered: registered.clone() });
         }
-        *memo = Some(Remembered { token: token.into(), epoch, generation, registered: registered.clone() });
         Ok(registered)
     }
 }

@@ -38,6 +38,7 @@ mod scopes;
 mod sessions;
 mod shutdown;
 mod smuggling;
+mod token_attacks;
 mod tokens;
 mod upgrades;
 mod upstream_http2;

@@ -13,6 +13,7 @@ use crate::harness::{
     violations,
 };
 
+/// Field case S17: the scheme.
 #[test]
 fn the_scheme_has_any_case_and_one_or_more_spaces() {
     let origin = Origin::start();
@@ -51,6 +52,7 @@ fn credentials_of_another_form_are_told_apart_from_bad_tokens() {
     origin.assert_untouched();
 }
 
+/// Field case S21: a 401 says how.
 #[test]
 fn every_401_says_how() {
     let origin = Origin::start();
@@ -160,6 +162,7 @@ fn tokens_that_do_not_verify_are_refused() {
     origin.assert_untouched();
 }
 
+/// Field cases S18 and S20: fractional times, and the clock.
 #[test]
 fn the_clock_decides_with_one_leeway() {
     let origin = Origin::start();
@@ -222,6 +225,7 @@ fn a_remembered_token_still_ends_in_time() {
     gate.send(&session.get("/orders")).assert_status(200);
 }
 
+/// Field case S19: one audience, two shapes.
 #[test]
 fn one_audience_has_two_shapes() {
     let origin = Origin::start();

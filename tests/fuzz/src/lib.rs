@@ -7,6 +7,7 @@ pub mod admission;
 pub mod config;
 pub mod fields;
 pub mod framing;
+pub mod key_set;
 pub mod proxy_protocol;
 pub mod response;
 pub mod target;
