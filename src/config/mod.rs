@@ -70,9 +70,9 @@ pub fn parse(text: &str, origin: &Path, generation: u64) -> Result<Snapshot, Con
         let folder = origin.parent().unwrap_or(Path::new(""));
         match reading.file.map(|file| compile::compile(&file, &reading.touched, folder, generation)) {
             Some(Ok(snapshot)) if found.is_empty() => return Ok(snapshot),
-            Some(Err(wrong)) => {
-                found.extend(wrong.found);
-                files = wrong.files;
+            Some(Err(more)) => {
+                found.extend(more.found);
+                files = more.files;
             }
             Some(Ok(_)) | None => {}
         }

@@ -11,6 +11,7 @@ use super::*;
 use crate::auth::keys::VerificationKey;
 use crate::auth::{Authenticator, Issuer};
 use crate::config::Snapshot;
+use crate::config::clients::Registry;
 use crate::policy::claims::ClaimRules;
 use crate::policy::head::RawHead;
 use crate::policy::route::Route;
@@ -88,6 +89,28 @@ async fn session(gate: &Gate, live: &Snapshot, client: &str, subject: &str) -> S
         Admission::Open(open) => gate.open(&open, b"", live, now).await.unwrap().id.reveal(),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn what_the_registry_makes_of_a_token_is_remembered_until_it_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clients.toml");
+    std::fs::write(&path, "[[client]]\nid = \"a\"\nscopes = [\"read\"]\n").unwrap();
+    let mut live = snapshot();
+    live.clients = Some(Registry::load(&path).unwrap());
+    let claims = json!({"sub": "s", "client_id": "a", "scope": "read write", "exp": 4_000_000_000u64});
+    let token = encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap();
+    let memo = TokenMemo::default();
+
+    let first = memo.identify(&live, &token).unwrap();
+    let second = memo.identify(&live, &token).unwrap();
+    assert!(first.is_allowed() && Arc::ptr_eq(first.caller(), second.caller()), "a warm call makes nothing anew");
+    assert_eq!(&**first.caller().scope(), "read");
+
+    std::fs::write(&path, "[[client]]\nid = \"a\"\nenabled = false\n").unwrap();
+    live.clients.as_ref().unwrap().reload().unwrap();
+    let third = memo.identify(&live, &token).unwrap();
+    assert_eq!((third.is_allowed(), &**third.caller().scope()), (false, "read write"));
 }
 
 #[tokio::test]

@@ -12,6 +12,10 @@ const SESSION: &str = "758fc320-af96-4faf-8af7-536e7cac5775";
 const NOW: u64 = 1_000_000;
 
 fn snapshot() -> Snapshot {
+    snapshot_with(None)
+}
+
+fn snapshot_with(clients: Option<&str>) -> Snapshot {
     _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("key"), SECRET).unwrap();
@@ -32,7 +36,12 @@ fn snapshot() -> Snapshot {
         exempt = true
         upstream = "orders"
     "#;
-    config::parse(text, &folder.path().join("test.toml"), 1).unwrap_or_else(|errors| panic!("{errors}"))
+    let mut text = text.to_owned();
+    if let Some(clients) = clients {
+        std::fs::write(folder.path().join("clients.toml"), clients).unwrap();
+        text.push_str("[clients]\npath = \"clients.toml\"\n");
+    }
+    config::parse(&text, &folder.path().join("test.toml"), 1).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn bearer(client: &str, scope: &str, exp: u64) -> String {
@@ -42,6 +51,10 @@ fn bearer(client: &str, scope: &str, exp: u64) -> String {
 }
 
 fn ask(method: &str, path: &str, fields: &[(&str, &str)]) -> Explanation {
+    ask_of(&snapshot(), method, path, fields)
+}
+
+fn ask_of(live: &Snapshot, method: &str, path: &str, fields: &[(&str, &str)]) -> Explanation {
     let mut headers: HeaderMap = fields
         .iter()
         .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap()))
@@ -50,7 +63,7 @@ fn ask(method: &str, path: &str, fields: &[(&str, &str)]) -> Explanation {
     let (method, uri) = (Method::from_bytes(method.as_bytes()).unwrap(), path.parse().unwrap());
     let asked = Asked { method: &method, uri: &uri, headers: &headers, has_body: false };
     let now = Timestamp::from_secs(NOW);
-    explain(&snapshot(), &asked, Now { wall: now, steady: now })
+    explain(live, &asked, Now { wall: now, steady: now })
 }
 
 /// Stage and code of a refusal.
@@ -110,5 +123,33 @@ fn nothing_secret_is_shown() {
         let secrets = [token.as_str(), SESSION, "hidden"];
         assert!(secrets.iter().all(|secret| !shown.contains(secret)), "{shown}");
         assert!(shown.contains("x-user"), "{shown}");
+    }
+}
+
+#[test]
+fn the_registry_of_clients_has_its_say() {
+    let token = bearer("shop", "read write", NOW + 60);
+    let fields = [
+        ("authorization", token.as_str()),
+        ("client-id", "shop"),
+        ("session-id", SESSION),
+        ("x-correlation-id", "c"),
+        ("accept", "*/*"),
+    ];
+    for (clients, stage, code, fact) in [
+        ("id = \"other\"", "client", "client-not-allowed", "the registry does not know it"),
+        ("id = \"shop\"\nenabled = false", "client", "client-not-allowed", "the registry has it disabled"),
+        (
+            "id = \"shop\"\nscopes = [\"write\"]",
+            "scopes",
+            "scope-insufficient",
+            "its client may use scope \"write\" of them",
+        ),
+    ] {
+        let live = snapshot_with(Some(&format!("[[client]]\n{clients}\n")));
+        let explanation = ask_of(&live, "GET", "/offers", &fields);
+        assert_eq!(refusal(&explanation), (stage, code), "{clients}");
+        let facts = &explanation.stages.last().unwrap().facts;
+        assert!(facts.iter().any(|found| found == fact), "{fact}: {facts:?}");
     }
 }
