@@ -102,14 +102,14 @@ fn what_the_registry_makes_of_a_token_is_remembered_until_it_changes() {
     let token = encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap();
     let memo = TokenMemo::default();
 
-    let first = memo.identify(&live, &token).unwrap();
-    let second = memo.identify(&live, &token).unwrap();
+    let first = memo.recall(&live, &token).unwrap();
+    let second = memo.recall(&live, &token).unwrap();
     assert!(first.is_allowed() && Arc::ptr_eq(first.caller(), second.caller()), "a warm call makes nothing anew");
     assert_eq!(&**first.caller().scope(), "read");
 
     std::fs::write(&path, "[[client]]\nid = \"a\"\nenabled = false\n").unwrap();
     live.clients.as_ref().unwrap().reload().unwrap();
-    let third = memo.identify(&live, &token).unwrap();
+    let third = memo.recall(&live, &token).unwrap();
     assert_eq!((third.is_allowed(), &**third.caller().scope()), (false, "read write"));
 }
 
