@@ -402,20 +402,13 @@ async fn sweep(control: Arc<Control>) {
     }
 }
 
-/// Closes upstream connections that have been idle for too long, and returns memory that a burst left behind.
+/// Closes upstream connections that have been idle for too long.
 async fn reap(proxy: Arc<Proxy>) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         interval.tick().await;
         proxy.pools().all().iter().for_each(|pool| pool.reap());
-        nudge_allocator();
     }
-}
-
-/// mimalloc gives freed pages back to the system only while it serves a request for more than its small pages hold, and
-/// connections that fell asleep make none. To any other allocator this is a block that comes and goes.
-fn nudge_allocator() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(256 << 10)));
 }
 
 fn limits(snapshot: &Snapshot) -> Limits {

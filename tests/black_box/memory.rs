@@ -131,25 +131,6 @@ fn stalled_uploads_over_http1_cost_little() {
     drop(stalled);
 }
 
-/// Most that an idle connection may cost after it made a call.
-const IDLE: u64 = 16 << 10;
-
-#[test]
-fn idle_connections_cost_little_after_a_burst() {
-    const CONNECTIONS: u64 = 400;
-    let (origin, _) = origin();
-    let gate = gate(&origin);
-    let session = gate.open();
-    let before = gate.resident();
-    let mut idle: Vec<_> = (0..CONNECTIONS).map(|_| gate.connect()).collect();
-    for raw in &mut idle {
-        raw.send(session.get("/warm").bytes());
-        raw.reply().assert_status(200);
-    }
-    eventually("the connections sleep", || gate.resident().saturating_sub(before) / CONNECTIONS <= IDLE);
-    drop(idle);
-}
-
 type Sender = SendRequest<BoxBody<Bytes, Infallible>>;
 
 async fn connect(gate: &Gate) -> Sender {
