@@ -96,8 +96,8 @@ pub struct Epoch(u64);
 pub enum Unidentified {
     /// It is not good.
     Refused(Rejection),
-    /// Its issuer may know more by now.
-    Ask(Inquiry),
+    /// Its issuer may know more by now. Boxed, so that all others return in registers.
+    Ask(Box<Inquiry>),
 }
 
 /// What an issuer is to be asked.
@@ -200,8 +200,8 @@ impl Authenticator {
     ///
     /// # Errors
     /// `token-invalid`, `issuer-unavailable`.
-    pub async fn inquire(&self, token: &str, inquiry: Inquiry) -> Result<Arc<Caller>, Rejection> {
-        let Inquiry { issuer, digest, about } = inquiry;
+    pub async fn inquire(&self, token: &str, inquiry: Box<Inquiry>) -> Result<Arc<Caller>, Rejection> {
+        let Inquiry { issuer, digest, about } = *inquiry;
         let issuer = self.issuers.get(issuer).ok_or(Rejection::Internal)?;
         let (kid, why) = match about {
             About::Key { kid, why } => (kid, why),
@@ -228,7 +228,8 @@ impl Authenticator {
             Ok(key) => key,
             Err(why) if issuer.may_learn(&unverified, why) => {
                 let kid = unverified.kid().map(Box::from);
-                return Err(Unidentified::Ask(Inquiry { issuer: number, digest, about: About::Key { kid, why } }));
+                let inquiry = Inquiry { issuer: number, digest, about: About::Key { kid, why } };
+                return Err(Unidentified::Ask(Box::new(inquiry)));
             }
             Err(why) => return Err(why.into()),
         };
@@ -246,7 +247,7 @@ impl Authenticator {
             }
             None => {
                 self.counts.misses.fetch_add(1, Ordering::Relaxed);
-                Err(Unidentified::Ask(Inquiry { issuer: asked.issuer, digest, about: About::Token }))
+                Err(Unidentified::Ask(Box::new(Inquiry { issuer: asked.issuer, digest, about: About::Token })))
             }
         }
     }
