@@ -9,6 +9,7 @@
 
 pub mod fetch;
 pub mod introspection;
+mod issuer;
 pub mod key_set;
 pub mod keys;
 mod names;
@@ -20,118 +21,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use jsonwebtoken::Algorithm;
 use quick_cache::sync::Cache;
 
 use crate::clock::Clock;
-use crate::policy::claims::{Caller, ClaimRules};
+use crate::policy::claims::Caller;
 use crate::policy::rejection::{Rejection, Why};
 use crate::policy::scopes::ScopeNames;
-use introspection::{Introspection, IntrospectionConfig, Said};
-use key_set::{KeySet, KeySetConfig};
-use keys::{KeyId, VerificationKey, is_hmac};
+use introspection::{Introspection, Said};
+pub use issuer::{Issuer, Keys, TokenType};
+use key_set::KeySet;
+use keys::KeyId;
 pub use registry::Issuers;
 use verify::Unverified;
 
 /// Tokens remembered by default.
 pub const CACHE_CAPACITY: usize = 100_000;
-
-/// An authorization server that is trusted, and its keys.
-#[derive(Debug, Clone)]
-pub struct Issuer {
-    /// Its name in configuration, metrics and logs.
-    pub name: Arc<str>,
-    /// What its tokens must say.
-    pub claims: ClaimRules,
-    /// What the header of its tokens must say they are.
-    pub typ: TokenType,
-    /// Signature algorithms of its tokens; empty: all that its keys verify.
-    pub algorithms: Vec<Algorithm>,
-    /// Its keys; never shared with another issuer.
-    pub keys: Keys,
-    /// How it is asked about tokens that are no JWTs, if it is.
-    pub introspection: Option<Arc<Introspection>>,
-}
-
-/// The keys of an issuer.
-#[derive(Debug, Clone)]
-pub enum Keys {
-    /// These.
-    Fixed(Vec<VerificationKey>),
-    /// Those that it publishes.
-    Published(Arc<KeySet>),
-}
-
-/// What the `typ` of a token must say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum TokenType {
-    /// Anything.
-    #[default]
-    Any,
-    /// That it is an access token: `at+jwt` (RFC 9068 section 2.1).
-    AtJwt,
-}
-
-impl Issuer {
-    /// An issuer with these keys.
-    #[must_use]
-    pub fn with_keys(name: &str, claims: ClaimRules, keys: Vec<VerificationKey>) -> Self {
-        let keys = Keys::Fixed(keys);
-        Self { name: name.into(), claims, typ: TokenType::Any, algorithms: Vec::new(), keys, introspection: None }
-    }
-
-    /// An issuer that publishes its keys.
-    #[must_use]
-    pub fn with_key_set(name: &str, claims: ClaimRules, config: KeySetConfig) -> Self {
-        let keys = Keys::Published(Arc::new(KeySet::new(name.into(), config)));
-        Self { keys, ..Self::with_keys(name, claims, Vec::new()) }
-    }
-
-    /// The same issuer, asked about tokens that are no JWTs.
-    #[must_use]
-    pub fn asked(self, config: IntrospectionConfig) -> Self {
-        let introspection = Introspection::new(Arc::clone(&self.name), config);
-        Self { introspection: Some(Arc::new(introspection)), ..self }
-    }
-
-    /// Its key set, if it publishes one.
-    #[must_use]
-    pub const fn key_set(&self) -> Option<&Arc<KeySet>> {
-        match &self.keys {
-            Keys::Fixed(_) => None,
-            Keys::Published(set) => Some(set),
-        }
-    }
-
-    fn verify(&self, token: &Unverified<'_>) -> Result<KeyId, Why> {
-        match &self.keys {
-            Keys::Fixed(keys) => token.verify(keys),
-            Keys::Published(set) => token.verify(&set.keys()),
-        }
-    }
-
-    /// Whether a key that is not known yet could make good what is wrong.
-    fn may_learn(&self, token: &Unverified<'_>, why: Why) -> bool {
-        let published = self.key_set().is_some() && !is_hmac(token.algorithm());
-        published && (why == Why::UnknownKey || token.kid().is_none() && matches!(why, Why::Algorithm | Why::Signature))
-    }
-
-    /// Whether a key still counts.
-    fn vouches(&self, key: KeyId) -> bool {
-        self.key_set().is_none_or(|set| set.has(key))
-    }
-
-    /// Judges what a token says of itself.
-    fn admits(&self, token: &Unverified<'_>) -> Result<(), Why> {
-        if self.typ == TokenType::AtJwt && !token.is_access_token() {
-            return Err(Why::Type);
-        }
-        if !self.algorithms.is_empty() && !self.algorithms.contains(&token.algorithm()) {
-            return Err(Why::Algorithm);
-        }
-        Ok(())
-    }
-}
 
 /// Counts of the verified-token cache since the authenticator was made.
 #[derive(Debug, Default)]
@@ -192,8 +96,8 @@ pub struct Epoch(u64);
 pub enum Unidentified {
     /// It is not good.
     Refused(Rejection),
-    /// Its issuer may know more by now.
-    Ask(Inquiry),
+    /// Its issuer may know more by now. Boxed, so that all others return in registers.
+    Ask(Box<Inquiry>),
 }
 
 /// What an issuer is to be asked.
@@ -296,8 +200,8 @@ impl Authenticator {
     ///
     /// # Errors
     /// `token-invalid`, `issuer-unavailable`.
-    pub async fn inquire(&self, token: &str, inquiry: Inquiry) -> Result<Arc<Caller>, Rejection> {
-        let Inquiry { issuer, digest, about } = inquiry;
+    pub async fn inquire(&self, token: &str, inquiry: Box<Inquiry>) -> Result<Arc<Caller>, Rejection> {
+        let Inquiry { issuer, digest, about } = *inquiry;
         let issuer = self.issuers.get(issuer).ok_or(Rejection::Internal)?;
         let (kid, why) = match about {
             About::Key { kid, why } => (kid, why),
@@ -324,7 +228,8 @@ impl Authenticator {
             Ok(key) => key,
             Err(why) if issuer.may_learn(&unverified, why) => {
                 let kid = unverified.kid().map(Box::from);
-                return Err(Unidentified::Ask(Inquiry { issuer: number, digest, about: About::Key { kid, why } }));
+                let inquiry = Inquiry { issuer: number, digest, about: About::Key { kid, why } };
+                return Err(Unidentified::Ask(Box::new(inquiry)));
             }
             Err(why) => return Err(why.into()),
         };
@@ -342,7 +247,7 @@ impl Authenticator {
             }
             None => {
                 self.counts.misses.fetch_add(1, Ordering::Relaxed);
-                Err(Unidentified::Ask(Inquiry { issuer: asked.issuer, digest, about: About::Token }))
+                Err(Unidentified::Ask(Box::new(Inquiry { issuer: asked.issuer, digest, about: About::Token })))
             }
         }
     }

@@ -4,7 +4,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
 use super::*;
-use crate::auth::keys::KeyError;
+use crate::auth::keys::{KeyError, VerificationKey};
+use crate::policy::claims::ClaimRules;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
