@@ -128,6 +128,8 @@ pub struct AnswerCounts {
 struct Breaker {
     failures: u32,
     open_until: Option<Instant>,
+    /// Whether one was let through since it opened last.
+    trying: bool,
     error: Option<(Instant, String)>,
 }
 
@@ -139,6 +141,7 @@ impl Breaker {
             Some(_) => {
                 // One goes ahead; the others wait for what becomes of it.
                 self.open_until = Some(now + self.pause());
+                self.trying = true;
                 true
             }
             None => true,
@@ -150,12 +153,19 @@ impl Breaker {
         FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
     }
 
-    fn failed(&mut self, reason: String, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
+    /// Notes a failure; gives how many there were in a row, if it counts.
+    fn failed(&mut self, reason: String, now: Instant) -> Option<u32> {
         self.error = Some((now, reason));
+        // Many can be under way when it opens: that all of them fail is one outage, and no reason for a longer pause.
+        if self.open_until.is_some() && !self.trying {
+            return None;
+        }
+        self.trying = false;
+        self.failures = self.failures.saturating_add(1);
         if self.failures >= FAILURES {
             self.open_until = Some(now + self.pause());
         }
+        Some(self.failures)
     }
 }
 
@@ -259,7 +269,7 @@ impl Introspection {
     }
 
     async fn answer(&self, fetcher: &Fetcher, token: &str) -> Said {
-        let (counts, now) = (&self.state.counts, Instant::now());
+        let counts = &self.state.counts;
         match self.question(fetcher, token).await {
             Ok(said) => {
                 let counter = if matches!(said, Said::Active(_)) { &counts.active } else { &counts.inactive };
@@ -272,12 +282,9 @@ impl Introspection {
             }
             Err(error) => {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
-                let mut breaker = self.state.breaker.lock();
-                breaker.failed(error.to_string(), now);
-                let failures = breaker.failures;
-                drop(breaker);
+                let failures = self.state.breaker.lock().failed(error.to_string(), Instant::now());
                 // Not each time: it may last.
-                if failures.is_power_of_two() {
+                if let Some(failures) = failures.filter(|failures| failures.is_power_of_two()) {
                     tracing::warn!(issuer = &*self.issuer, reason = %error, failures, "issuer cannot be asked about a token");
                 }
                 Said::Nothing

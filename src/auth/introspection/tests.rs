@@ -40,10 +40,22 @@ fn a_dead_issuer_is_asked_once_per_pause() {
     assert!(!breaker.admits(later), "the others wait for it");
     breaker.failed("gone".into(), later);
     assert!(!breaker.admits(later + FIRST_PAUSE), "the pause grows");
-    assert!((0..100).all(|_| {
+    let mut now = later;
+    for _ in 0..100 {
+        now += LONGEST_PAUSE;
+        assert!(breaker.admits(now));
         breaker.failed("gone".into(), now);
-        breaker.pause() <= LONGEST_PAUSE
-    }));
+        assert!(breaker.pause() <= LONGEST_PAUSE);
+    }
+    assert_eq!(breaker.pause(), LONGEST_PAUSE);
+}
+
+#[test]
+fn what_was_under_way_when_an_issuer_died_makes_no_longer_pause() {
+    let (mut breaker, now) = (Breaker::default(), Instant::now());
+    let counted = (0..QUESTIONS).filter_map(|_| breaker.failed("gone".into(), now)).last();
+    assert_eq!(counted, Some(FAILURES));
+    assert!(!breaker.admits(now) && breaker.admits(now + FIRST_PAUSE));
 }
 
 #[test]
