@@ -16,15 +16,7 @@ static ALLOC: dhat::Alloc = dhat::Alloc;
 
 /// Stages 3 to 7.
 fn admit(gate: &Gate, live: &Snapshot, memo: &TokenMemo, request: &Request<()>) {
-    let raw = RawHead {
-        method: request.method(),
-        uri: request.uri(),
-        version: request.version(),
-        headers: request.headers(),
-        protocol: None,
-        has_body: false,
-        trusted_peer: false,
-    };
+    let raw = RawHead::from(request);
     let head = Head::parse(raw, &live.names, &live.via).expect("a good head");
     let mut known = Known::default();
     let now = gate.clock().now();

@@ -56,11 +56,6 @@ pub enum KeyError {
 }
 
 const HMAC: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-/// Whether an algorithm needs a secret.
-pub(super) fn is_hmac(algorithm: Algorithm) -> bool {
-    HMAC.contains(&algorithm)
-}
-
 const RSA: &[Algorithm] =
     &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
@@ -230,6 +225,11 @@ fn bits(number: &str) -> usize {
     let bytes = URL_SAFE_NO_PAD.decode(number).unwrap_or_default();
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     (bytes.len() - zeros) * 8
+}
+
+/// Whether an algorithm needs a secret.
+pub(super) fn is_hmac(algorithm: Algorithm) -> bool {
+    HMAC.contains(&algorithm)
 }
 
 fn verifying(named: KeyAlgorithm) -> Option<Algorithm> {

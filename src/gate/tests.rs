@@ -46,15 +46,7 @@ fn call(method: Method, path: &str, fields: &[(&str, &str)]) -> Request<()> {
 
 /// What became of a call, by name.
 async fn admit(gate: &Gate, live: &Snapshot, request: &Request<()>) -> Result<&'static str, Rejection> {
-    let raw = RawHead {
-        method: request.method(),
-        uri: request.uri(),
-        version: request.version(),
-        headers: request.headers(),
-        protocol: None,
-        has_body: false,
-        trusted_peer: false,
-    };
+    let raw = RawHead::from(request);
     let head = Head::parse(raw, &live.names, &live.via)?;
     let now = gate.clock().now();
     Ok(match gate.admit(live, &head, now, &TokenMemo::default(), &mut Known::default()).await? {
@@ -74,15 +66,7 @@ async fn admit(gate: &Gate, live: &Snapshot, request: &Request<()>) -> Result<&'
 async fn session(gate: &Gate, live: &Snapshot, client: &str, subject: &str) -> String {
     let bearer = format!("Bearer {}", token(client, subject));
     let request = call(Method::POST, "/session", &[("authorization", &bearer), ("client-id", client)]);
-    let raw = RawHead {
-        method: request.method(),
-        uri: request.uri(),
-        version: request.version(),
-        headers: request.headers(),
-        protocol: None,
-        has_body: false,
-        trusted_peer: false,
-    };
+    let raw = RawHead::from(&request);
     let head = Head::parse(raw, &live.names, &live.via).unwrap();
     let now = gate.clock().now();
     match gate.admit(live, &head, now, &TokenMemo::default(), &mut Known::default()).await.unwrap() {
@@ -160,15 +144,7 @@ async fn a_call_that_is_too_large_does_not_count() {
     let all = [("authorization", bearer.as_str()), ("client-id", "a"), ("session-id", &id)];
     let request = call(Method::POST, "/small", &all);
     for (length, calls) in [(11, 0), (10, 1)] {
-        let raw = RawHead {
-            method: request.method(),
-            uri: request.uri(),
-            version: request.version(),
-            headers: request.headers(),
-            protocol: None,
-            has_body: true,
-            trusted_peer: false,
-        };
+        let raw = RawHead { has_body: true, ..RawHead::from(&request) };
         let head = Head::parse(raw, &live.names, &live.via).unwrap().with_body_length(Some(length));
         let mut known = Known::default();
         let outcome = gate.admit(&live, &head, gate.clock().now(), &TokenMemo::default(), &mut known).await;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::header::HeaderMap;
 use http::uri::Uri;
-use http::{HeaderValue, Method, Version};
+use http::{HeaderValue, Method, Request, Version};
 
 use super::fields::FieldNames;
 use super::method::{MethodSet, Verb};
@@ -35,6 +35,21 @@ pub struct RawHead<'r> {
     pub has_body: bool,
     /// Whether the peer is a proxy that is believed about who the client is.
     pub trusted_peer: bool,
+}
+
+/// The head of a request that came over HTTP/1 from a peer that is not trusted, and that no body follows.
+impl<'r, B> From<&'r Request<B>> for RawHead<'r> {
+    fn from(request: &'r Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+            protocol: None,
+            has_body: false,
+            trusted_peer: false,
+        }
+    }
 }
 
 /// What was seen of one ruled field.

@@ -252,15 +252,7 @@ mod tests {
 
     fn find(table: &RouteTable, method: &str, host: &str, path: &str) -> Result<String, Rejection> {
         let request = http::Request::builder().method(method).uri(path).header("host", host).body(()).unwrap();
-        let raw = RawHead {
-            method: request.method(),
-            uri: request.uri(),
-            version: request.version(),
-            headers: request.headers(),
-            protocol: None,
-            has_body: false,
-            trusted_peer: false,
-        };
+        let raw = RawHead::from(&request);
         let head = Head::parse(raw, &FieldNames::default(), "gate")?;
         table.find(&head).map(|(_, route)| route.name.to_string())
     }

@@ -13,17 +13,8 @@ use crate::harness::{
     Authority, CLIENT, Config, Frames, Gate, Http2Call, Http2Origin, SecureOrigin, Setup, eventually,
 };
 
-/// One worker, so that all calls share one pool.
-fn config(url: &str, protocol: &str) -> Config {
-    Config::new(url)
-        .lenient()
-        .section("server", "workers = 1")
-        .section("admin", "address = \"127.0.0.1:0\"")
-        .upstream_setting(&format!("protocol = \"{protocol}\""))
-}
-
 fn prior(origin: &Http2Origin) -> Gate {
-    Gate::configured(&config(&origin.url(), "http2"))
+    Gate::configured(&Config::speaking("http2", &origin.url()))
 }
 
 async fn echo(mut call: Http2Call) {
@@ -121,7 +112,7 @@ fn streams_are_as_many_as_the_upstream_allows_and_connections_as_many_as_the_fil
             echo(call).await;
         }
     });
-    let config = config(&origin.url(), "http2")
+    let config = Config::speaking("http2", &origin.url())
         .upstream_setting("http2 = { max_connections = 2 }")
         .upstream_setting("connect_timeout = \"500ms\"");
     let gate = Gate::configured(&config);
@@ -158,7 +149,7 @@ fn alpn_chooses_the_protocol() {
     for (url, protocol, status) in
         [(h2.url(), "auto", 200), (h1.url(), "auto", 200), (h2.url(), "http2", 200), (h1.url(), "http2", 502)]
     {
-        let config = config(&url, protocol).upstream_setting("tls = { ca = \"{dir}/ca.pem\" }");
+        let config = Config::speaking(protocol, &url).upstream_setting("tls = { ca = \"{dir}/ca.pem\" }");
         let setup = Setup::configured(&config);
         setup.write("ca.pem", &authority.pem);
         let gate = setup.start();
@@ -441,7 +432,7 @@ fn an_upload_that_breaks_off_resets_its_stream() {
 #[test]
 fn a_server_of_http1_is_no_upstream_for_http2_and_a_silent_one_504() {
     let origin = crate::harness::Origin::start();
-    let gate = Gate::configured(&config(&origin.url(), "http2").upstream_setting("connect_timeout = \"1s\""));
+    let gate = Gate::configured(&Config::speaking("http2", &origin.url()).upstream_setting("connect_timeout = \"1s\""));
     let session = gate.open();
     let reply = gate.send(&session.get("/orders"));
     assert!(matches!(reply.status, 502 | 504), "{reply:?}");
@@ -451,7 +442,8 @@ fn a_server_of_http1_is_no_upstream_for_http2_and_a_silent_one_504() {
         let _kept = call;
         std::future::pending::<()>().await;
     });
-    let gate = Gate::configured(&config(&origin.url(), "http2").upstream_setting("response_timeout = \"500ms\""));
+    let gate =
+        Gate::configured(&Config::speaking("http2", &origin.url()).upstream_setting("response_timeout = \"500ms\""));
     gate.send(&gate.open().post("/orders", "{}")).assert_refused("upstream-timeout");
     assert_eq!(origin.seen().len(), 1);
 }
@@ -492,7 +484,8 @@ fn a_switch_of_protocols_goes_by_http1_where_that_is_offered() {
         let agreed = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello";
         line.write_all(agreed).and_then(|()| line.flush()).is_ok()
     });
-    let setup = Setup::configured(&config(&origin.url(), "auto").upstream_setting("tls = { ca = \"{dir}/ca.pem\" }"));
+    let setup =
+        Setup::configured(&Config::speaking("auto", &origin.url()).upstream_setting("tls = { ca = \"{dir}/ca.pem\" }"));
     setup.write("ca.pem", &authority.pem);
     let gate = setup.start();
     let session = gate.open();

@@ -27,15 +27,7 @@ fn call(
     for (name, value) in fields {
         request.headers_mut().append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
     }
-    let raw = RawHead {
-        method: request.method(),
-        uri: request.uri(),
-        version: request.version(),
-        headers: request.headers(),
-        protocol: None,
-        has_body: method == "PUT",
-        trusted_peer: false,
-    };
+    let raw = RawHead { has_body: method == "PUT", ..RawHead::from(&request) };
     let head = Head::parse(raw, &live.names, &live.via).unwrap();
     match live.routes.find(&head) {
         Ok((_, route)) => (route.name.to_string(), route.headers.check(&head, false).map(|(_, observed)| observed)),

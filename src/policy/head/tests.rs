@@ -3,15 +3,7 @@ use crate::policy::violation::Fault;
 use http::Request;
 
 fn parse(request: &Request<()>) -> Result<Head<'_>, Rejection> {
-    let raw = RawHead {
-        method: request.method(),
-        uri: request.uri(),
-        version: request.version(),
-        headers: request.headers(),
-        protocol: None,
-        has_body: false,
-        trusted_peer: false,
-    };
+    let raw = RawHead::from(request);
     Head::parse(raw, &FieldNames::default(), "gate")
 }
 

@@ -84,13 +84,9 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
     let names = FieldNames::default();
     let protocol = HeaderValue::from_static("websocket");
     let raw = RawHead {
-        method: request.method(),
-        uri: request.uri(),
-        version: request.version(),
-        headers: request.headers(),
         protocol: setting.websocket.then_some(&protocol),
-        has_body: false,
         trusted_peer: setting.trusted,
+        ..RawHead::from(request)
     };
     let head = Head::parse(raw, &names, "gate").unwrap();
     let session = head.seen(Field::SessionId).value.map(|_| HeaderValue::from_static("canonical"));

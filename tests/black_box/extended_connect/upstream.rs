@@ -8,22 +8,14 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::*;
 use crate::harness::{Authority, Http2Call, Http2Origin, Raw, Setup};
 
-/// One worker, so that all calls share one pool.
-fn config(url: &str, protocol: &str) -> Config {
-    Config::new(url)
-        .lenient()
-        .section("server", "workers = 1")
-        .section("admin", "address = \"127.0.0.1:0\"")
-        .upstream_setting(&format!("protocol = \"{protocol}\""))
-}
-
 fn prior(origin: &Http2Origin) -> Gate {
-    Gate::configured(&config(&origin.url(), "http2"))
+    Gate::configured(&Config::speaking("http2", &origin.url()))
 }
 
 /// A gate for a TLS upstream that may be spoken to in either version.
 fn choosing(origin: &Http2Origin, authority: &Authority) -> Gate {
-    let setup = Setup::configured(&config(&origin.url(), "auto").upstream_setting("tls = { ca = \"{dir}/ca.pem\" }"));
+    let setup =
+        Setup::configured(&Config::speaking("auto", &origin.url()).upstream_setting("tls = { ca = \"{dir}/ca.pem\" }"));
     setup.write("ca.pem", &authority.pem);
     setup.start()
 }

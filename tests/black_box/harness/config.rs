@@ -18,6 +18,15 @@ impl Config {
         Self::default().upstream(&format!("name = \"shop\"\nendpoints = [\"{upstream}\"]\n"))
     }
 
+    /// For an upstream that is spoken to in this protocol: lenient, and with one worker, so that all calls share one pool.
+    pub fn speaking(protocol: &str, upstream: &str) -> Self {
+        Self::new(upstream)
+            .lenient()
+            .section("server", "workers = 1")
+            .section("admin", "address = \"127.0.0.1:0\"")
+            .upstream_setting(&format!("protocol = \"{protocol}\""))
+    }
+
     /// The header mode of `serve` without a file, for tests that are about other things.
     pub fn lenient(self) -> Self {
         self.section("headers", "mode = \"lenient\"")
