@@ -86,10 +86,10 @@ impl Provider {
         let fresh = tempfile::NamedTempFile::new_in(&folder).expect("a file");
         std::fs::write(fresh.path(), SCRIPT).expect("a script");
         fresh.persist(&script).expect("a script");
-        let mut command = Command::new("node");
+        let mut command = Command::new(folder.join("node_modules/.bin/node"));
         command.arg(&script).arg(self.address.port().to_string()).args([CLIENT, CLIENT_SECRET]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("node: {error}; apt-get install nodejs npm"));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("its own Node: {error}; run tests/run"));
         let input = child.stdin.take().expect("stdin is piped");
         let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let (tell, said) = channel();
