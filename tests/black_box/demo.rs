@@ -16,6 +16,7 @@ fn the_walk_shows_the_whole_flow_and_the_refusals_and_ends_with_code_0() {
     let refusals = ["401", "403", "404", "400"];
     assert!(refusals.iter().all(|status| shown.contains(status)), "{shown}");
     assert!(!shown.contains('\u{1b}'), "no colors where nobody sees them: {shown}");
+    assert!(!shown.contains("\"level\""), "no log lines between the calls: {shown}");
 }
 
 #[test]

@@ -64,7 +64,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 async fn demo(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch().map_err(|error| Failure::runtime("cannot catch signals", error))?;
-    let level = if args.walk { "warn" } else { "info" };
+    // The walk shows itself what becomes of a stolen session-id.
+    let level = if args.walk { "warn,sessiongate::gate=error" } else { "info" };
     let _log = log::start(level, LogFormat::Auto)?;
     process::raise_descriptor_limit();
     let started = Service::start().await;
