@@ -24,6 +24,7 @@ pub fn snapshot(auth: Authenticator) -> Snapshot {
         methods,
         action,
         exempt: false,
+        sender: None,
         scopes: ScopeRule::default(),
         headers: Arc::clone(&headers),
         max_body: None,
@@ -63,6 +64,7 @@ pub fn snapshot(auth: Authenticator) -> Snapshot {
         pools: vec![],
         resolver: Default::default(),
         auth,
+        dpop: Default::default(),
         clients: None,
         sessions: SessionConfig {
             lifetimes: Lifetimes { idle: Duration::from_secs(1800), absolute: Duration::from_secs(4 * 3600) },

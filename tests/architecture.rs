@@ -37,6 +37,7 @@ const POLICY_MAY_USE: &[&str] = &[
     "regex",
     "memchr",
     "percent_encoding",
+    "base64",
 ];
 
 /// Crates whose types stay inside these modules.

@@ -14,6 +14,8 @@ mod fields;
 mod framing;
 #[path = "fuzz/src/key_set.rs"]
 mod key_set;
+#[path = "fuzz/src/proof.rs"]
+mod proof;
 #[path = "fuzz/src/proxy_protocol.rs"]
 mod proxy_protocol;
 #[path = "fuzz/src/response.rs"]
@@ -64,6 +66,11 @@ fn framing() {
 #[test]
 fn key_set() {
     replay("key_set", key_set::check);
+}
+
+#[test]
+fn proof() {
+    replay("proof", proof::check);
 }
 
 #[test]

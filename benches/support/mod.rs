@@ -82,7 +82,8 @@ impl Default for Shared {
 /// Opens one session.
 pub fn open(gate: &Gate, id: SessionId, subject: &str, shared: &Shared) {
     let client = ClientId::from_shared(Arc::clone(&shared.client)).expect("valid");
-    let owner = Owner { issuer: Some(Arc::clone(&shared.issuer)), client, subject: Some(subject.into()) };
+    let owner =
+        Owner { issuer: Some(Arc::clone(&shared.issuer)), client, subject: Some(subject.into()), binding: None };
     let lifetimes = Lifetimes { idle: Duration::from_secs(1800), absolute: Duration::from_secs(14_400) };
     let scope = Arc::clone(&shared.scope);
     let opening = Opening { id, owner: Arc::new(owner), scope, lifetimes, cap: None, idempotent: None };

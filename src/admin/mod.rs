@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::config::Live;
 use crate::front::Proxy;
 use crate::gate::Gate;
+use crate::policy::credentials::{self, Scheme};
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstreams;
 use crate::upstream::upload::BoxError;
@@ -127,7 +128,10 @@ impl Admin {
             return Err(Refusal(StatusCode::FORBIDDEN, detail));
         };
         let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let given = given.and_then(|value| crate::policy::credentials::bearer(value).ok());
+        let given = match given.map(credentials::token) {
+            Some(Ok((Scheme::Bearer, given))) => Some(given),
+            Some(Ok((Scheme::Dpop, _)) | Err(_)) | None => None,
+        };
         let same = |given: &str| {
             aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), token.expose_secret().as_bytes())
                 .is_ok()

@@ -154,7 +154,7 @@ impl VerificationKey {
         if keys.is_empty() { Err(KeyError::NoUsableKey { skipped }) } else { Ok((keys, skipped)) }
     }
 
-    fn from_jwk(jwk: &Jwk) -> Option<Self> {
+    pub(super) fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let common = &jwk.common;
         let signs = common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature)
             && common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));

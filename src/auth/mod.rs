@@ -7,13 +7,16 @@
 //! all they need at once ([`Authenticator::recall`]); the few that must wait for their issuer do so in
 //! [`Authenticator::inquire`].
 
+pub mod dpop;
 pub mod fetch;
 pub mod introspection;
+pub mod issue;
 mod issuer;
 pub mod key_set;
 pub mod keys;
 mod names;
 mod registry;
+pub mod replay;
 mod verify;
 
 use std::sync::Arc;
@@ -24,10 +27,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache;
 
 use crate::clock::Clock;
+use crate::policy::binding::SenderConstraint;
 use crate::policy::claims::Caller;
 use crate::policy::rejection::{Rejection, Why};
 use crate::policy::scopes::ScopeNames;
 use introspection::{Introspection, Said};
+use issue::TokenIssuer;
 pub use issuer::{Issuer, Keys, TokenType};
 use key_set::KeySet;
 use keys::KeyId;
@@ -50,6 +55,7 @@ pub struct CacheCounts {
 #[derive(Debug)]
 pub struct Authenticator {
     issuers: Vec<Issuer>,
+    own: Option<TokenIssuer>,
     key_sets: Box<[Arc<KeySet>]>,
     /// The issuer that is asked about tokens that are no JWTs.
     asked: Option<Asked>,
@@ -80,8 +86,8 @@ struct Answered {
 #[derive(Debug, Clone)]
 struct Verified {
     caller: Arc<Caller>,
-    /// Number of the issuer.
-    issuer: usize,
+    /// Number of the issuer; none: the gate itself, whose keys stay the same.
+    issuer: Option<usize>,
     key: KeyId,
     /// The key was still the issuer's then.
     epoch: Epoch,
@@ -140,11 +146,30 @@ impl Authenticator {
                 .position(|issuer| issuer.introspection.is_some())
                 .map(|issuer| Asked { issuer, said: Cache::new(capacity) }),
             issuers,
+            own: None,
             scopes,
             verified: Cache::new(capacity),
             counts: CacheCounts::default(),
             names: names::Names::default(),
         }
+    }
+
+    /// The same, which also knows the tokens that the gate itself issues.
+    #[must_use]
+    pub fn with_own(self, own: Option<TokenIssuer>) -> Self {
+        Self { own, ..self }
+    }
+
+    /// Issues tokens to sessions, where that is configured.
+    #[must_use]
+    pub const fn own(&self) -> Option<&TokenIssuer> {
+        self.own.as_ref()
+    }
+
+    /// Whether every issuer demands proofs, so that a client can be told to begin with one.
+    #[must_use]
+    pub fn demands_proofs(&self) -> bool {
+        self.issuers.iter().all(|issuer| issuer.claims.sender == Some(SenderConstraint::Dpop))
     }
 
     /// Goes on with what is known already of key sets, and of those that are asked about tokens.
@@ -222,6 +247,11 @@ impl Authenticator {
     fn verify(&self, token: &str, digest: Digest, epoch: Epoch) -> Result<Arc<Caller>, Unidentified> {
         let unverified = Unverified::parse(token)?;
         let claims = unverified.claims()?;
+        if let Some(own) = self.own.as_ref().filter(|own| claims.issuer() == Some(own.name())) {
+            let key = unverified.verify(own.keys())?;
+            let caller = unverified.issued_claims()?.caller(&self.scopes, |text| self.names.intern(text))?;
+            return Ok(self.remember(digest, Verified { caller: Arc::new(caller), issuer: None, key, epoch }));
+        }
         let (number, issuer) = self.issuer(claims.issuer()).ok_or(Why::Issuer)?;
         issuer.admits(&unverified)?;
         let key = match issuer.verify(&unverified) {
@@ -234,8 +264,13 @@ impl Authenticator {
             Err(why) => return Err(why.into()),
         };
         let caller = Arc::new(claims.caller(&issuer.claims, &self.scopes, |text| self.names.intern(text))?);
-        self.verified.insert(digest, Verified { caller: Arc::clone(&caller), issuer: number, key, epoch });
-        Ok(caller)
+        Ok(self.remember(digest, Verified { caller, issuer: Some(number), key, epoch }))
+    }
+
+    fn remember(&self, digest: Digest, verified: Verified) -> Arc<Caller> {
+        let caller = Arc::clone(&verified.caller);
+        self.verified.insert(digest, verified);
+        caller
     }
 
     /// What is remembered of a token that is no JWT.
@@ -281,7 +316,10 @@ impl Authenticator {
 
     /// Whether a token that was verified before `epoch` is still good; if not, it is forgotten.
     fn renew(&self, digest: Digest, verified: &Verified, epoch: Epoch) -> bool {
-        let good = self.issuers.get(verified.issuer).is_some_and(|issuer| issuer.vouches(verified.key));
+        let good = match verified.issuer {
+            Some(number) => self.issuers.get(number).is_some_and(|issuer| issuer.vouches(verified.key)),
+            None => true,
+        };
         if good {
             self.verified.insert(digest, Verified { epoch, ..verified.clone() });
         } else {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::keys::{KeyId, VerificationKey};
 use crate::policy::claims::Claims;
+use crate::policy::issued::IssuedClaims;
 use crate::policy::members::Members;
 use crate::policy::rejection::Why;
 
@@ -60,6 +61,11 @@ impl<'t> Unverified<'t> {
     /// The claims as they stand there, to find the issuer by. Believe nothing of them before [`Self::verify`].
     pub(super) fn claims(&self) -> Result<Claims, Why> {
         Claims::read(&text(self.payload)?)
+    }
+
+    /// The same, of a token that the gate issued.
+    pub(super) fn issued_claims(&self) -> Result<IssuedClaims, Why> {
+        serde_json::from_str(&text(self.payload)?).map_err(|_| Why::Claims)
     }
 
     /// Whether the header says that this is an access token (RFC 9068 section 2.1). Media types have any case, and their

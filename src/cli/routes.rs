@@ -73,7 +73,7 @@ fn view<'s>(snapshot: &'s Snapshot, route: &'s Route) -> View<'s> {
         methods: Verb::ALL.into_iter().filter(|verb| route.methods.contains(*verb)).map(Verb::as_str).collect(),
         path: &route.path,
         upstream: match route.action {
-            Action::Session => None,
+            Action::Session | Action::KeySet => None,
             Action::Forward(pool) => snapshot.pools.get(pool.0).map(|pool| &*pool.name),
         },
         scopes: &route.scopes.text,

@@ -323,7 +323,7 @@ mod tests {
             [
                 "routes[0].methods: expected a list, found text",
                 "routes[0].name: expected text, found a number",
-                "routes[1].authorization: \"stripp\" is not one of \"keep\" or \"strip\"; did you mean \"strip\"?",
+                "routes[1].authorization: \"stripp\" is not one of \"keep\", \"strip\" or \"replace\"; did you mean \"strip\"?",
                 "routes[1].headers.accept.severity: \"wran\" is not one of \"off\", \"observe\", \"warn\" or \"enforce\"; did you mean \"warn\"?",
                 "server.drain.delay: \"soon\" is not a duration; write it with a unit, like \"30s\", \"5m\" or \"1h30m\"",
                 "server.frobnicate: unknown key \"frobnicate\"; known here: workers, via, trusted_proxies, drain",

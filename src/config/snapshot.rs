@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::clients::Registry;
 use crate::auth::Authenticator;
+use crate::auth::dpop::DpopRules;
 use crate::policy::fields::FieldNames;
 use crate::policy::method::MethodSet;
 use crate::policy::rejection::{Rejection, Row};
@@ -266,6 +267,8 @@ pub struct Snapshot {
     pub resolver: ResolverConfig,
     /// Identifies callers.
     pub auth: Authenticator,
+    /// How proofs of possession are judged.
+    pub dpop: DpopRules,
     /// Clients that may call; none: all of them.
     pub clients: Option<Registry>,
     /// Sessions.

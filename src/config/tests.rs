@@ -33,6 +33,7 @@ impl Folder {
             ("secrets/short", "hunter2\n".into()),
             ("secrets/empty", "\n".into()),
             ("secrets/admin-token", "hunter2-hunter2-hunter2\n".into()),
+            ("keys/new.pem", rcgen::KeyPair::generate().unwrap().serialize_pem()),
             ("tls/cert.pem", "cert".into()),
             ("tls/key.pem", "key".into()),
             ("clients.toml", include_str!("../../deploy/clients.toml").into()),

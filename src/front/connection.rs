@@ -11,6 +11,7 @@ use http::HeaderValue;
 use super::prepared::Prepared;
 use super::proxy::Proxy;
 use crate::gate::memo::TokenMemo;
+use crate::policy::binding::Thumbprint;
 use crate::telemetry::record::Arrival;
 use crate::upstream::forward::Edge;
 
@@ -25,6 +26,8 @@ pub struct Peer {
     pub tls: bool,
     /// The certificate that it showed (DER), where upstreams are to see it.
     pub certificate: Option<Arc<[u8]>>,
+    /// What tokens that are bound to that certificate say of it, whoever is to see it.
+    pub thumbprint: Option<Thumbprint>,
 }
 
 /// What a connection keeps between calls of one snapshot.

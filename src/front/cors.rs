@@ -15,7 +15,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::response::EXPIRES_IN;
 use crate::config::Snapshot;
 use crate::config::snapshot::{CorsConfig, Origins};
-use crate::policy::fields::FieldNames;
+use crate::policy::fields::{FieldNames, PROOF};
 use crate::policy::head::Head;
 use crate::policy::method::Verb;
 use crate::policy::violation::Field;
@@ -90,14 +90,14 @@ impl Rule {
         let varies = config.origins != Origins::Any;
         let methods = Verb::ALL.into_iter().filter(|verb| config.methods.contains(*verb));
         let methods = methods.filter_map(|verb| Method::from_bytes(verb.as_str().as_bytes()).ok());
-        let demanded = DEMANDED.map(|field| names.name(field).clone());
+        let demanded = DEMANDED.map(|field| names.name(field).clone()).into_iter().chain([PROOF]);
         let told = [REQUEST_ID, EXPIRES_IN].into_iter();
         let told = told.chain([Field::SessionId, Field::Correlation].map(|field| names.name(field).clone()));
         let layer = CorsLayer::new()
             .allow_origin(origin)
             .allow_credentials(config.credentials)
             .allow_methods(methods.collect::<Vec<_>>())
-            .allow_headers(demanded.into_iter().chain(config.headers.iter().cloned()).collect::<Vec<_>>())
+            .allow_headers(demanded.chain(config.headers.iter().cloned()).collect::<Vec<_>>())
             .expose_headers(told.chain(config.expose.iter().cloned()).collect::<Vec<_>>())
             .max_age(config.max_age)
             .vary(if varies { vec![header::ORIGIN] } else { Vec::new() });

@@ -20,11 +20,14 @@ use super::switch::{self, Switch};
 use super::trailers::Filtered;
 use super::watch::Vigil;
 use super::websocket::Key;
+use crate::config::Snapshot;
 use crate::policy::call::Passage;
 use crate::policy::head::Head;
 use crate::policy::ids::SessionId;
 use crate::policy::rejection::Rejection;
+use crate::policy::route::ForwardAuthorization;
 use crate::policy::session::Session;
+use crate::policy::time::Now;
 use crate::policy::violation::Field;
 use crate::telemetry::record::CallRecord;
 use crate::upstream::forward::{CallIds, Interim, Outgoing};
@@ -50,6 +53,10 @@ impl Call<'_> {
             return self.refuse(Rejection::Internal, record);
         };
         record.upstream = *label;
+        let replacement = match replacement(live, &passage, self.now) {
+            Ok(replacement) => replacement,
+            Err(rejection) => return self.refuse(rejection, record),
+        };
         let upload = if head.raw().has_body {
             let body = Filtered::new(body, Arc::clone(prepared)).boxed_unsync();
             let patience = Patience { stall: live.limits.body_timeout, rate: live.limits.body_rate };
@@ -82,6 +89,7 @@ impl Call<'_> {
             },
             via: if head.raw().version == Version::HTTP_2 { &prepared.via_http2 } else { &prepared.via },
             host: pool.config().host,
+            replacement: replacement.as_ref(),
             websocket_key: key.as_ref().map(|Key(key)| key),
             interim: Some(Interim(&interim)),
         };
@@ -185,6 +193,18 @@ impl Call<'_> {
         let via = &self.scope.prepared.snapshot.via;
         response::set_proxy_error(response.headers_mut(), via, error.proxy_error(), error.rejection());
         response
+    }
+}
+
+/// The credentials that take the place of the caller's, where the route wants that.
+fn replacement(live: &Snapshot, passage: &Passage<'_>, now: Now) -> Result<Option<HeaderValue>, Rejection> {
+    match (passage.route().authorization, passage.validated()) {
+        (ForwardAuthorization::Replace, Some(call)) => {
+            let own = live.auth.own().ok_or(Rejection::Internal)?;
+            let credentials = own.for_upstream(call.caller(), call.session(), call.id(), now);
+            credentials.map(Some).map_err(|_| Rejection::Internal)
+        }
+        (ForwardAuthorization::Replace | ForwardAuthorization::Keep | ForwardAuthorization::Strip, _) => Ok(None),
     }
 }
 

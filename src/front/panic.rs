@@ -89,7 +89,13 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_answered_with_the_id_of_its_call_and_the_next_call_is_served() {
         let proxy = proxy();
-        let peer = Peer { address: SocketAddr::from(([127, 0, 0, 1], 9)), http2: false, tls: false, certificate: None };
+        let peer = Peer {
+            address: SocketAddr::from(([127, 0, 0, 1], 9)),
+            http2: false,
+            tls: false,
+            certificate: None,
+            thumbprint: None,
+        };
         let connection = Arc::new(proxy.connect(peer));
         let claims = json!({ "sub": "anna", "client_id": "shop", "exp": 4_000_000_000_u64 });
         let token = encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap();

@@ -6,7 +6,9 @@ use http::header::InvalidHeaderValue;
 use http::{HeaderValue, StatusCode};
 
 use super::grpc;
+use crate::auth::dpop;
 use crate::config::snapshot::ErrorConfig;
+use crate::policy::credentials::Scheme;
 use crate::policy::fields::FieldNames;
 use crate::policy::rejection::{Rejection, Row, TABLE};
 use crate::policy::session::Session;
@@ -18,8 +20,9 @@ use crate::policy::violation::Violations;
 pub(super) struct Template {
     pub(super) status: StatusCode,
     pub(super) proxy_status: HeaderValue,
-    /// The challenge, unless it names the scopes of a route; of `header-repeated` that for `authorization`.
-    pub(super) challenge: Option<HeaderValue>,
+    /// The challenges for a bearer token and for one with a proof, unless they name the scopes of a route; of
+    /// `header-repeated` those for `authorization`.
+    pub(super) challenges: Challenges,
     /// What gRPC clients get.
     pub(super) grpc: grpc::Status,
     /// The body up to the request id.
@@ -53,9 +56,10 @@ impl Template {
         let proxy_status = proxy_status(via, proxy_error(row.reason), code);
         let value =
             |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("sessiongate"));
-        let challenge = challenge(code, status).map(value);
+        let challenge = |scheme| challenge(scheme, code, status).map(value);
+        let challenges = Challenges { bearer: challenge(Scheme::Bearer), dpop: challenge(Scheme::Dpop) };
         let proxy_status = proxy_status.unwrap_or_else(|_| HeaderValue::from_static("sessiongate"));
-        Self { status, proxy_status, challenge, grpc: grpc::Status::of(row), body: body.into() }
+        Self { status, proxy_status, challenges, grpc: grpc::Status::of(row), body: body.into() }
     }
 
     /// The body. Nothing in it comes from the request but the correlation id.
@@ -123,19 +127,43 @@ fn proxy_error(reason: &str) -> &'static str {
     }
 }
 
-const REALM: &str = "Bearer realm=\"sessiongate\"";
+/// Challenges by scheme.
+#[derive(Debug)]
+pub(super) struct Challenges {
+    bearer: Option<HeaderValue>,
+    dpop: Option<HeaderValue>,
+}
+
+impl Challenges {
+    /// The one of a scheme.
+    pub(super) const fn of(&self, scheme: Scheme) -> Option<&HeaderValue> {
+        match scheme {
+            Scheme::Bearer => self.bearer.as_ref(),
+            Scheme::Dpop => self.dpop.as_ref(),
+        }
+    }
+}
+
+/// How a challenge begins: who asks, and for what.
+fn realm(scheme: Scheme) -> String {
+    let realm = format!("{} realm=\"sessiongate\"", scheme.as_str());
+    match scheme {
+        Scheme::Bearer => realm,
+        Scheme::Dpop => format!("{realm}, algs=\"{}\"", dpop::ALGORITHMS),
+    }
+}
 
 /// `www-authenticate`, where a code has a challenge (RFC 6750 section 3). Every 401 has one (RFC 9110 section 15.5.2), also
 /// where `errors.status` made it one.
-fn challenge(code: &str, status: StatusCode) -> Option<String> {
+fn challenge(scheme: Scheme, code: &str, status: StatusCode) -> Option<String> {
     let (error, description) = match code {
         _ if !has_challenge(status) => return None,
-        "credentials-missing" => return Some(REALM.into()),
+        "credentials-missing" => return Some(realm(scheme)),
         "credentials-malformed" | "header-repeated" => ("invalid_request", "the credentials are malformed"),
         "token-invalid" => ("invalid_token", "the access token is invalid or has expired"),
-        _ => return (status == StatusCode::UNAUTHORIZED).then(|| REALM.into()),
+        _ => return (status == StatusCode::UNAUTHORIZED).then(|| realm(scheme)),
     };
-    Some(format!("{REALM}, error=\"{error}\", error_description=\"{description}\""))
+    Some(format!("{}, error=\"{error}\", error_description=\"{description}\"", realm(scheme)))
 }
 
 /// Whether an answer of this status says how to authenticate: another credential would help.
@@ -144,11 +172,19 @@ fn has_challenge(status: StatusCode) -> bool {
 }
 
 /// The challenge of a call whose token lacks scopes that its route demands.
-pub(super) fn scope_challenge(scopes: &str, status: StatusCode) -> Option<HeaderValue> {
+pub(super) fn scope_challenge(scheme: Scheme, scopes: &str, status: StatusCode) -> Option<HeaderValue> {
     if !has_challenge(status) {
         return None;
     }
-    HeaderValue::try_from(format!("{REALM}, error=\"insufficient_scope\", scope=\"{scopes}\"")).ok()
+    HeaderValue::try_from(format!("{}, error=\"insufficient_scope\", scope=\"{scopes}\"", realm(scheme))).ok()
+}
+
+/// The challenge of a call whose proof is wrong (RFC 9449 section 7.1).
+pub(super) fn proof_challenge(status: StatusCode) -> Option<HeaderValue> {
+    if !has_challenge(status) {
+        return None;
+    }
+    HeaderValue::try_from(format!("{}, error=\"invalid_dpop_proof\"", realm(Scheme::Dpop))).ok()
 }
 
 #[cfg(test)]
@@ -167,7 +203,7 @@ mod tests {
         for (row, template) in TABLE.iter().zip(templates(&errors, "gate")) {
             let expected = ["session-expired", "credentials-missing", "credentials-malformed", "header-repeated"];
             let expected = expected.contains(&row.code);
-            assert_eq!(template.challenge.is_some(), expected, "{}", row.code);
+            assert_eq!(template.challenges.of(Scheme::Bearer).is_some(), expected, "{}", row.code);
         }
     }
 
@@ -183,7 +219,7 @@ mod tests {
             assert_eq!(body["type"], format!("https://problems.example/{}", row.code));
             assert_eq!(body["violations"], serde_json::json!([{"field": "client-id", "code": "missing"}]));
             assert_eq!(
-                template.challenge.is_some(),
+                template.challenges.of(Scheme::Bearer).is_some(),
                 row.status == 401 || matches!(row.code, "credentials-malformed" | "header-repeated"),
                 "{}",
                 row.code

@@ -16,7 +16,7 @@ use super::response::Dialect;
 use super::{panic, response, session, switch};
 use crate::config::Live;
 use crate::gate::{Admission, Gate, Known};
-use crate::policy::head::{Head, RawHead};
+use crate::policy::head::{Head, RawHead, Sender};
 use crate::policy::headers::is_safe_id;
 use crate::policy::method::Verb;
 use crate::policy::rejection::Rejection;
@@ -143,7 +143,8 @@ impl Proxy {
         };
         match head {
             Ok(head) => {
-                let head = head.with_body_length(body.size_hint().exact());
+                let (tls, certificate) = (connection.peer.tls, connection.peer.thumbprint.as_ref());
+                let head = head.with_body_length(body.size_hint().exact()).with_sender(Sender { tls, certificate });
                 let mut record = begin(correlation(&head));
                 record.verb = Some(head.verb());
                 if let Some((route, rule)) = cors.and_then(|rules| rules.preflight(live, &head)) {
@@ -192,8 +193,9 @@ impl Call<'_> {
             Ok(Admission::Open(open)) => {
                 session::open(&proxy.gate, live, &open, body, &proxy.timer, &mut self.known, &mut self.now).await
             }
-            Ok(Admission::Read(call)) => session::read_state(&call, self.now),
+            Ok(Admission::Read(call)) => session::read_state(live, &call, self.now),
             Ok(Admission::End(owned)) => session::close(&proxy.gate, &owned, self.now).await,
+            Ok(Admission::KeySet) => session::key_set(live),
         };
         match outcome {
             Ok(outcome) => {

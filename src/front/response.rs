@@ -12,10 +12,13 @@ use super::prepared::Prepared;
 use super::problem::{self, Details};
 use super::session::Outcome;
 use crate::gate::Known;
+use crate::policy::binding::SenderConstraint;
+use crate::policy::credentials::Scheme;
 use crate::policy::fields::FieldNames;
 use crate::policy::grpc::is_grpc;
 use crate::policy::ids::SessionId;
-use crate::policy::rejection::Rejection;
+use crate::policy::rejection::{Rejection, Why};
+use crate::policy::route::Route;
 use crate::policy::session::Session;
 use crate::policy::time::Timestamp;
 use crate::policy::violation::{Fault, Field};
@@ -28,7 +31,7 @@ const WARNED: HeaderName = HeaderName::from_static("x-sg-warning");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Adds the ids of the call and, for its owner, the session and its remaining time.
 pub(super) fn add_ids(
@@ -118,10 +121,11 @@ pub(super) fn refuse(
     };
     fields.insert(header::CACHE_CONTROL, NO_STORE);
     fields.insert(PROXY_STATUS, template.proxy_status.clone());
+    let route = known.route.and_then(|number| live.routes.routes().get(usize::from(number)));
+    let scheme = challenged(route, live.auth.demands_proofs(), rejection, known);
     let challenge = match rejection {
         Rejection::ScopeInsufficient => {
-            let route = known.route.and_then(|number| live.routes.routes().get(usize::from(number)));
-            route.and_then(|route| problem::scope_challenge(&route.scopes.text, template.status))
+            route.and_then(|route| problem::scope_challenge(scheme, &route.scopes.text, template.status))
         }
         // RFC 6750 section 3 is about the token only; a 401 has a challenge in any case.
         Rejection::HeaderRepeated(found)
@@ -129,7 +133,8 @@ pub(super) fn refuse(
         {
             None
         }
-        _ => template.challenge.clone(),
+        Rejection::TokenInvalid(Why::Proof(_)) => problem::proof_challenge(template.status),
+        _ => template.challenges.of(scheme).cloned(),
     };
     if let Some(challenge) = challenge {
         fields.insert(header::WWW_AUTHENTICATE, challenge);
@@ -153,6 +158,13 @@ pub(super) fn refuse(
     response
 }
 
+/// The scheme that a refused call should have used: DPoP where proofs are demanded or its token is bound to a key.
+fn challenged(route: Option<&Route>, everywhere: bool, rejection: Rejection, known: &Known) -> Scheme {
+    let demanded = everywhere || route.is_some_and(|route| route.sender == Some(SenderConstraint::Dpop));
+    let bound = rejection == Rejection::TokenInvalid(Why::Downgraded);
+    if demanded || bound { Scheme::Dpop } else { known.scheme }
+}
+
 /// The trailers that end an answer which cannot be completed.
 pub(super) fn last_word(prepared: &Prepared, rejection: Rejection, record: &CallRecord) -> HeaderMap {
     let names = &prepared.snapshot.names;
@@ -170,7 +182,7 @@ pub(super) fn set_proxy_error(fields: &mut HeaderMap, via: &str, kind: &str, rej
     }
 }
 
-/// An answer of the session endpoint.
+/// An answer of the gate itself.
 pub(super) fn answer(
     scope: &Scope,
     outcome: Outcome,
@@ -184,11 +196,11 @@ pub(super) fn answer(
     if outcome.json.is_some() {
         fields.insert(header::CONTENT_TYPE, JSON);
     }
-    fields.insert(header::CACHE_CONTROL, NO_STORE);
+    fields.insert(header::CACHE_CONTROL, outcome.cache);
     fields.extend(outcome.fields);
     let session = known.session.as_deref().zip(known.session_id).map(|(session, id)| (session, session_value(id)));
     add_ids(&mut fields, names, &record, session, now);
-    let mut response = Response::new(Answer::own(outcome.json.map(Bytes::from).unwrap_or_default(), record));
+    let mut response = Response::new(Answer::own(outcome.json.unwrap_or_default(), record));
     *response.status_mut() = outcome.status;
     *response.headers_mut() = fields;
     response

@@ -1,5 +1,6 @@
-//! The session endpoint: `POST`, `GET`, `HEAD` and `DELETE /session`.
+//! The session endpoint: `POST`, `GET`, `HEAD` and `DELETE /session`; and the key set of the tokens it gives.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,9 +10,12 @@ use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 
+use super::response::NO_STORE;
+use crate::auth::issue::TokenIssuer;
 use crate::config::Snapshot;
 use crate::gate::{Gate, Known, OpenCall};
 use crate::policy::call::{Owned, ValidatedCall};
+use crate::policy::claims::Caller;
 use crate::policy::ids::SessionId;
 use crate::policy::rejection::Rejection;
 use crate::policy::session::Session;
@@ -23,6 +27,9 @@ use crate::upstream::upload::{BoxError, UploadFault};
 
 /// Longest payload of an opening with an Idempotency-Key, in bytes.
 const PAYLOAD_MAX: usize = 64 * 1024;
+
+/// How long others may keep the key set. New keys are published before they sign, so nobody misses one.
+const FIVE_MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -44,12 +51,12 @@ struct StateObject<'a> {
     calls: u32,
 }
 
-/// A new session and the token to use it with.
+/// A session and the token to use it with.
 #[derive(Serialize)]
-struct Created<'a> {
+struct WithToken<'a> {
     #[serde(flatten)]
     session: StateObject<'a>,
-    access_token: &'a str,
+    access_token: Cow<'a, str>,
     token_type: &'static str,
     /// Whole seconds.
     expires_in: u64,
@@ -76,10 +83,12 @@ impl<'a> StateObject<'a> {
     }
 }
 
-/// What the endpoint answers.
+/// What the gate answers itself.
 pub(super) struct Outcome {
     pub(super) status: StatusCode,
-    pub(super) json: Option<String>,
+    pub(super) json: Option<Bytes>,
+    /// `cache-control`.
+    pub(super) cache: HeaderValue,
     pub(super) fields: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -106,28 +115,68 @@ where
         *now = gate.clock().now();
     }
     let Opened { id, session, replayed } = gate.open(call, &payload, live, *now).await?;
-    let created = Created {
-        session: StateObject::of(&session, id, now.steady),
-        access_token: call.token(),
-        token_type: "Bearer",
-        expires_in: call.caller().expires().since(now.wall).as_secs(),
+    let caller = call.caller();
+    let (access_token, expires) = match live.auth.own() {
+        None => (Cow::Borrowed(call.token()), caller.expires()),
+        Some(own) => issue(own, caller, &session, id, *now)?,
     };
+    let json = json(&with_token(caller, &session, id, (access_token, expires), *now))?;
     let mut fields = vec![(header::LOCATION, HeaderValue::from_static(SESSION_PATH))];
     if replayed {
         fields.push((REPLAYED, HeaderValue::from_static("true")));
     }
-    let json = Some(json(&created)?);
     (known.session, known.session_id) = (Some(session), Some(id));
-    Ok(Outcome { status: live.sessions.create_status, json, fields })
+    Ok(Outcome { status: live.sessions.create_status, json: Some(json), cache: NO_STORE, fields })
 }
 
-/// Shows a session to its owner.
+/// Shows a session to its owner. Where the gate issues tokens, whoever comes with one of the authorization server gets a
+/// fresh one of the gate; a token of the gate does not prolong itself.
 ///
 /// # Errors
-/// None.
-pub(super) fn read_state(call: &ValidatedCall<'_>, now: Now) -> Result<Outcome, Rejection> {
-    let json = json(&StateObject::of(call.session(), call.id(), now.steady))?;
-    Ok(Outcome { status: StatusCode::OK, json: Some(json), fields: Vec::new() })
+/// `internal`.
+pub(super) fn read_state(live: &Snapshot, call: &ValidatedCall<'_>, now: Now) -> Result<Outcome, Rejection> {
+    let (caller, session, id) = (call.caller(), call.session(), call.id());
+    let json = match live.auth.own().filter(|_| !caller.is_issued()) {
+        None => json(&StateObject::of(session, id, now.steady))?,
+        Some(own) => json(&with_token(caller, session, id, issue(own, caller, session, id, now)?, now))?,
+    };
+    Ok(Outcome { status: StatusCode::OK, json: Some(json), cache: NO_STORE, fields: Vec::new() })
+}
+
+/// Shows the keys of the tokens that the gate issues.
+///
+/// # Errors
+/// `route-unknown` where it issues none.
+pub(super) fn key_set(live: &Snapshot) -> Result<Outcome, Rejection> {
+    let own = live.auth.own().ok_or(Rejection::RouteUnknown)?;
+    Ok(Outcome { status: StatusCode::OK, json: Some(own.key_set().clone()), cache: FIVE_MINUTES, fields: Vec::new() })
+}
+
+fn issue<'a>(
+    own: &TokenIssuer,
+    caller: &Caller,
+    session: &Session,
+    id: SessionId,
+    now: Now,
+) -> Result<(Cow<'a, str>, Timestamp), Rejection> {
+    let issued = own.issue(caller, session, id, now).map_err(|_| Rejection::Internal)?;
+    Ok((Cow::Owned(issued.text), issued.expires))
+}
+
+fn with_token<'a>(
+    caller: &'a Caller,
+    session: &'a Session,
+    id: SessionId,
+    (access_token, expires): (Cow<'a, str>, Timestamp),
+    now: Now,
+) -> WithToken<'a> {
+    WithToken {
+        // The scope next to a token is the token's (RFC 6749 section 5.1).
+        session: StateObject { scope: caller.scope(), ..StateObject::of(session, id, now.steady) },
+        access_token,
+        token_type: caller.scheme().as_str(),
+        expires_in: expires.since(now.wall).as_secs(),
+    }
 }
 
 /// Closes a session for its owner.
@@ -136,11 +185,11 @@ pub(super) fn read_state(call: &ValidatedCall<'_>, now: Now) -> Result<Outcome, 
 /// What [`Gate::close`] refuses with.
 pub(super) async fn close(gate: &Gate, owned: &Owned<'_>, now: Now) -> Result<Outcome, Rejection> {
     gate.close(owned, now).await?;
-    Ok(Outcome { status: StatusCode::NO_CONTENT, json: None, fields: Vec::new() })
+    Ok(Outcome { status: StatusCode::NO_CONTENT, json: None, cache: NO_STORE, fields: Vec::new() })
 }
 
-fn json(value: &impl Serialize) -> Result<String, Rejection> {
-    serde_json::to_string(value).map_err(|_| Rejection::Internal)
+fn json(value: &impl Serialize) -> Result<Bytes, Rejection> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|_| Rejection::Internal)
 }
 
 async fn read<B>(body: B, timer: &Timer, patience: Duration) -> Result<Bytes, Rejection>

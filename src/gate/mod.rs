@@ -2,17 +2,19 @@
 
 pub mod memo;
 pub mod open;
+mod possession;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::auth::Unidentified;
+use crate::auth::replay::Replays;
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::policy::call::{Identified, Owned, Passage, Routed, ValidatedCall};
 use crate::policy::claims::Caller;
 use crate::policy::clients::Registered;
-use crate::policy::credentials::Presented;
+use crate::policy::credentials::{Presented, Scheme};
 use crate::policy::head::Head;
 use crate::policy::headers::Observed;
 use crate::policy::ids::SessionId;
@@ -32,6 +34,8 @@ const REVOKED_AT_ONCE: usize = 10_000;
 pub struct Known {
     /// Number of the route.
     pub route: Option<u16>,
+    /// How the token was presented.
+    pub scheme: Scheme,
     /// Who calls, once the token was verified.
     pub caller: Option<Arc<Caller>>,
     /// The session, once the caller was proven to own it.
@@ -53,6 +57,8 @@ pub enum Admission<'s, 'r> {
     Read(ValidatedCall<'s>),
     /// `DELETE /session`.
     End(Owned<'s>),
+    /// Whoever asks gets the keys of the tokens that the gate issues.
+    KeySet,
 }
 
 /// A call that may open a session.
@@ -70,14 +76,17 @@ pub struct Gate {
     draining: AtomicBool,
     foreign_uses: AtomicU64,
     suspensions: AtomicU64,
+    /// Proofs that were used; a reload forgets none.
+    replays: Replays,
 }
 
 impl Gate {
     /// A gate over a store.
     #[must_use]
-    pub const fn new(store: AnyStore, clock: Clock) -> Self {
+    pub fn new(store: AnyStore, clock: Clock) -> Self {
         let (foreign_uses, suspensions) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { store, clock, draining: AtomicBool::new(false), foreign_uses, suspensions }
+        let (draining, replays) = (AtomicBool::new(false), Replays::default());
+        Self { store, clock, draining, foreign_uses, suspensions, replays }
     }
 
     /// The store.
@@ -134,13 +143,18 @@ impl Gate {
         if let Some(exempt) = routed.exempt() {
             return Ok(Admission::Forward(Passage::Exempt(exempt)));
         }
+        if routed.route().action == Action::KeySet {
+            return Ok(Admission::KeySet);
+        }
         let at_endpoint = routed.route().action == Action::Session;
         let create = at_endpoint && head.verb() == Verb::Post;
         let (presented, observed) = routed.credentials(head, create)?;
         known.observed = observed;
+        known.scheme = presented.scheme();
         let registered = identify(live, memo, presented.token()).await?;
         known.caller = Some(Arc::clone(registered.caller()));
-        let identified = Identified::new(routed, &presented, registered, now)?;
+        let possession = self.possession(live, head, &presented, registered.caller(), now)?;
+        let identified = Identified::new(routed, &presented, registered, possession, now)?;
         let Some(id) = presented.session() else {
             return Ok(Admission::Open(OpenCall { identified, presented }));
         };

@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 
 use super::{Gate, OpenCall};
 use crate::config::Snapshot;
+use crate::policy::binding::Thumbprint;
 use crate::policy::claims::Caller;
 use crate::policy::ids::{Owner, SessionId};
 use crate::policy::rejection::{Rejection, Wait};
@@ -82,6 +83,11 @@ fn opening_name(owner: &Owner, key: &str) -> [u8; 32] {
     for part in [owner.issuer.as_deref(), Some(owner.client.as_str()), owner.subject.as_deref(), Some(key)] {
         context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
         context.update(part.unwrap_or_default().as_bytes());
+    }
+    let (key, certificate) = owner.binding.map_or((None, None), |binding| (binding.key(), binding.certificate()));
+    for thumbprint in [key, certificate] {
+        context.update(&[u8::from(thumbprint.is_some())]);
+        context.update(&thumbprint.unwrap_or(Thumbprint([0; 32])).0);
     }
     sized(context.finish().as_ref())
 }

@@ -60,6 +60,7 @@ async fn admit(gate: &Gate, live: &Snapshot, request: &Request<()>) -> Result<&'
             gate.close(&owned, now).await?;
             "end"
         }
+        Admission::KeySet => "key set",
     })
 }
 

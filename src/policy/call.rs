@@ -7,16 +7,18 @@
 
 use std::sync::Arc;
 
+use super::binding::{Possession, SenderConstraint};
 use super::claims::Caller;
 use super::clients::{LiveCap, Registered};
-use super::credentials::Presented;
+use super::credentials::{Presented, Scheme};
 use super::head::Head;
 use super::headers::Observed;
 use super::ids::SessionId;
-use super::rejection::Rejection;
+use super::rejection::{Rejection, Why};
 use super::route::{Action, PoolId, Route, RouteTable};
 use super::session::Session;
 use super::time::{Now, Timestamp};
+use super::violation::{Fault, Field, Violations};
 
 /// A call whose route is known.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +73,13 @@ impl<'s> Routed<'s> {
     /// # Errors
     /// 401, 400, 415 or 406 with all violations at once.
     pub fn credentials<'r>(&self, head: &Head<'r>, create: bool) -> Result<(Presented<'r>, Observed), Rejection> {
-        self.route.headers.check(head, create)
+        let (presented, observed) = self.route.headers.check(head, create)?;
+        // Where proofs are demanded, a token without one is as good as none.
+        if self.route.sender == Some(SenderConstraint::Dpop) && presented.scheme() != Scheme::Dpop {
+            let missing = Violations::NONE.with(Field::Authorization, Fault::Missing);
+            return Err(Rejection::CredentialsMissing(missing));
+        }
+        Ok((presented, observed))
     }
 }
 
@@ -94,23 +102,30 @@ impl<'s> Identified<'s> {
     /// Brings credentials and caller together.
     ///
     /// # Errors
-    /// `token-invalid` (times), `client-mismatch`, `client-not-allowed`, `session-mismatch`, `scope-insufficient`, in
+    /// `token-invalid` (times, sender), `client-mismatch`, `client-not-allowed`, `session-mismatch`, `scope-insufficient`, in
     /// this order.
     pub fn new(
         routed: Routed<'s>,
         presented: &Presented<'_>,
         registered: Registered,
+        possession: Possession,
         now: Now,
     ) -> Result<Self, Rejection> {
         let caller = registered.caller();
+        let binding = caller.binding();
         caller.judge(now.wall).map_err(Rejection::TokenInvalid)?;
+        possession.fits(binding, presented.scheme()).map_err(Rejection::TokenInvalid)?;
+        if routed.route.sender.is_some_and(|demanded| !demanded.admits(binding)) {
+            return Err(Rejection::TokenInvalid(Why::Unbound));
+        }
         if caller.owner().client.as_str() != presented.client() {
             return Err(Rejection::ClientMismatch);
         }
         if !registered.is_allowed() {
             return Err(Rejection::ClientNotAllowed);
         }
-        if presented.session().is_some_and(|id| !caller.may_enter(id)) {
+        let fits = presented.session().map_or_else(|| !caller.is_issued(), |id| caller.may_enter(id));
+        if !fits {
             return Err(Rejection::SessionMismatch);
         }
         if !routed.route.scopes.admits(caller.scopes()) {
@@ -266,7 +281,7 @@ impl<'s> Passage<'s> {
             Self::Exempt(call) => Some(call.pool),
             Self::Validated(call) => match call.route().action {
                 Action::Forward(pool) => Some(pool),
-                Action::Session => None,
+                Action::Session | Action::KeySet => None,
             },
         }
     }

@@ -8,6 +8,8 @@ use percent_encoding::{AsciiSet, CONTROLS};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
+use super::binding::{Binding, Confirmation, SenderConstraint};
+use super::credentials::Scheme;
 use super::ids::{ClientId, Owner, SessionId};
 use super::members::Members;
 use super::rejection::Why;
@@ -43,6 +45,8 @@ pub struct Claims {
     scp: Option<ScopeList>,
     #[serde(default)]
     sid: Option<String>,
+    #[serde(default)]
+    cnf: Option<Confirmation>,
     /// All claims by name.
     #[serde(skip)]
     all: Members,
@@ -75,7 +79,7 @@ enum ScopeList {
 
 /// Seconds since the epoch, fractions allowed; never a string (RFC 7519 section 2).
 #[derive(Debug, Clone, Copy)]
-struct NumericDate(Timestamp);
+pub struct NumericDate(pub Timestamp);
 
 impl<'de> Deserialize<'de> for NumericDate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -152,6 +156,8 @@ pub struct ClaimRules {
     pub required: Vec<Box<str>>,
     /// Whether a `sid` claim binds the token to one session.
     pub sid_binds: bool,
+    /// What the tokens must be bound to, if anything.
+    pub sender: Option<SenderConstraint>,
 }
 
 impl Default for ClaimRules {
@@ -164,6 +170,7 @@ impl Default for ClaimRules {
             scope_claims: ScopeClaim::ALL.to_vec(),
             required: Vec::new(),
             sid_binds: true,
+            sender: None,
         }
     }
 }
@@ -197,7 +204,7 @@ impl Claims {
     /// The caller these claims speak of. `intern` gives one copy of a text that many tokens share. Times are not judged here: they are, on every call, by [`Caller::judge`].
     ///
     /// # Errors
-    /// [`Why::Issuer`], [`Why::Audience`] or [`Why::Claims`].
+    /// [`Why::Issuer`], [`Why::Audience`], [`Why::Claims`], [`Why::Confirmation`] or [`Why::Unbound`].
     pub fn caller(
         self,
         rules: &ClaimRules,
@@ -232,7 +239,15 @@ impl Claims {
             Some(issuer) => Some(Arc::clone(issuer)),
             None => self.iss.as_deref().map(&intern),
         };
-        let owner = Owner { issuer, client, subject: self.sub.map(Box::from) };
+        let binding = match self.cnf {
+            Some(confirmation) => Some(Binding::of(confirmation)?),
+            None if self.all.contains("cnf") => return Err(Why::Confirmation),
+            None => None,
+        };
+        if rules.sender.is_some_and(|demanded| !demanded.admits(binding.as_ref())) {
+            return Err(Why::Unbound);
+        }
+        let owner = Owner { issuer, client, subject: self.sub.map(Box::from), binding };
         Ok(Caller {
             fields: CallerFields::of(&owner, &text),
             owner: Arc::new(owner),
@@ -251,6 +266,8 @@ enum SidClaim {
     Free,
     /// To this session; to none we could have issued if the claim is not one of our ids.
     Bound(Option<SessionId>),
+    /// To this session, by the gate itself.
+    Issued(SessionId),
 }
 
 /// What upstreams are told of a caller, as field values that are made once per token.
@@ -295,6 +312,26 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The caller of a token that the gate issued to the session `id`; times are the gate's own, so clocks do not differ.
+    pub(super) fn issued(
+        owner: Owner,
+        id: SessionId,
+        scopes: &ScopeNames,
+        scope: Arc<str>,
+        expires: Timestamp,
+    ) -> Self {
+        Self {
+            fields: CallerFields::of(&owner, &scope),
+            owner: Arc::new(owner),
+            scopes: scopes.known(scope.split_ascii_whitespace()),
+            scope,
+            expires,
+            not_before: None,
+            leeway: Duration::ZERO,
+            sid: SidClaim::Issued(id),
+        }
+    }
+
     /// What upstreams are told of the caller.
     #[must_use]
     pub const fn fields(&self) -> &CallerFields {
@@ -318,6 +355,18 @@ impl Caller {
     #[must_use]
     pub const fn owner(&self) -> &Arc<Owner> {
         &self.owner
+    }
+
+    /// What the token is bound to, if it is not a bearer token.
+    #[must_use]
+    pub fn binding(&self) -> Option<&Binding> {
+        self.owner.binding.as_ref()
+    }
+
+    /// The scheme that the token goes with in `authorization`, as clients are told it.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        if self.binding().is_some_and(|binding| binding.key().is_some()) { Scheme::Dpop } else { Scheme::Bearer }
     }
 
     /// The scopes that routes know.
@@ -350,7 +399,14 @@ impl Caller {
         match self.sid {
             SidClaim::Free => true,
             SidClaim::Bound(bound) => bound == Some(id),
+            SidClaim::Issued(bound) => bound == id,
         }
+    }
+
+    /// Whether the gate itself issued the token, to the session it is bound to. Such a token opens no other.
+    #[must_use]
+    pub const fn is_issued(&self) -> bool {
+        matches!(self.sid, SidClaim::Issued(_))
     }
 
     /// Judges the times of the token, leeway included.

@@ -6,10 +6,32 @@ use super::violation::Fault;
 /// Longest access token, in bytes.
 pub const TOKEN_MAX: usize = 8 * 1024;
 
+/// How a token is presented.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// As is (RFC 6750).
+    #[default]
+    Bearer,
+    /// With a proof (RFC 9449 section 7.1).
+    Dpop,
+}
+
+impl Scheme {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bearer => "Bearer",
+            Self::Dpop => "DPoP",
+        }
+    }
+}
+
 /// Exactly one authorization, one client-id and, but for `POST /session`, one session-id, each well formed. Made only
 /// by [`super::headers::HeaderRules::check`].
 #[derive(Clone, Copy)]
 pub struct Presented<'r> {
+    pub(super) scheme: Scheme,
     pub(super) token: &'r str,
     pub(super) client: &'r str,
     pub(super) session: Option<SessionId>,
@@ -17,6 +39,12 @@ pub struct Presented<'r> {
 }
 
 impl<'r> Presented<'r> {
+    /// How the token is presented.
+    #[must_use]
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
     /// The access token: a secret.
     #[must_use]
     pub const fn token(&self) -> &'r str {
@@ -63,17 +91,20 @@ fn are_token_bytes(bytes: &[u8]) -> bool {
     bytes.iter().fold(true, |all, byte| all & is_token(*byte))
 }
 
-/// Reads `Bearer <token>`: the scheme in any case, one or more spaces, one token (RFC 6750 section 2.1).
+/// Reads `Bearer <token>` or `DPoP <token>`: the scheme in any case, one or more spaces, one token (RFC 6750 section 2.1,
+/// RFC 9449 section 7.1).
 ///
 /// # Errors
 /// [`Fault::Missing`] for another scheme, [`Fault::Repeated`] for comma-joined credentials, [`Fault::Invalid`] for
 /// characters no token has, no token at all, or more than 8 KiB.
-pub fn bearer(value: &[u8]) -> Result<&str, Fault> {
+pub fn token(value: &[u8]) -> Result<(Scheme, &str), Fault> {
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Err(Fault::Missing);
-    }
+    let scheme = match scheme {
+        scheme if scheme.eq_ignore_ascii_case(b"bearer") => Scheme::Bearer,
+        scheme if scheme.eq_ignore_ascii_case(b"dpop") => Scheme::Dpop,
+        _ => return Err(Fault::Missing),
+    };
     let token = rest.trim_ascii_start();
     let body = token.len() - token.iter().rev().take_while(|byte| **byte == b'=').count();
     let plain = are_token_bytes(&token[..body]);
@@ -87,7 +118,7 @@ pub fn bearer(value: &[u8]) -> Result<&str, Fault> {
     {
         return Err(Fault::Invalid);
     }
-    std::str::from_utf8(token).map_err(|_| Fault::Invalid)
+    std::str::from_utf8(token).map(|token| (scheme, token)).map_err(|_| Fault::Invalid)
 }
 
 #[cfg(test)]
@@ -97,9 +128,12 @@ mod tests {
     #[test]
     fn the_scheme_has_any_case_and_spaces() {
         for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c"] {
-            assert_eq!(bearer(value.as_bytes()), Ok("a.b.c"), "{value}");
+            assert_eq!(token(value.as_bytes()), Ok((Scheme::Bearer, "a.b.c")), "{value}");
         }
-        assert_eq!(bearer(b"Bearer abc=="), Ok("abc=="));
+        assert_eq!(token(b"Bearer abc=="), Ok((Scheme::Bearer, "abc==")));
+        for value in ["DPoP a.b.c", "dpop  a.b.c", "DPOP a.b.c"] {
+            assert_eq!(token(value.as_bytes()), Ok((Scheme::Dpop, "a.b.c")), "{value}");
+        }
     }
 
     #[test]
@@ -116,6 +150,8 @@ mod tests {
             ("", Fault::Missing),
             ("Basic YTpi", Fault::Missing),
             ("Bearerx a", Fault::Missing),
+            ("DPoP", Fault::Invalid),
+            ("DPo a", Fault::Missing),
             ("Bearer", Fault::Invalid),
             ("Bearer ", Fault::Invalid),
             ("Bearer a b", Fault::Invalid),
@@ -125,9 +161,9 @@ mod tests {
             ("Bearer ==", Fault::Invalid),
             ("Bearer a, Bearer b", Fault::Repeated),
         ] {
-            assert_eq!(bearer(value.as_bytes()), Err(fault), "{value}");
+            assert_eq!(token(value.as_bytes()), Err(fault), "{value}");
         }
-        assert!(bearer(format!("Bearer {}", "a".repeat(TOKEN_MAX)).as_bytes()).is_ok());
-        assert_eq!(bearer(format!("Bearer {}", "a".repeat(TOKEN_MAX + 1)).as_bytes()), Err(Fault::Invalid));
+        assert!(token(format!("Bearer {}", "a".repeat(TOKEN_MAX)).as_bytes()).is_ok());
+        assert_eq!(token(format!("Bearer {}", "a".repeat(TOKEN_MAX + 1)).as_bytes()), Err(Fault::Invalid));
     }
 }

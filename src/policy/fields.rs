@@ -40,11 +40,16 @@ pub enum Role {
     PreflightMethod,
     /// `cookie`: HTTP/2 may split it (RFC 9113 section 8.2.3).
     Cookie,
+    /// `dpop` (RFC 9449 section 4.1): the proof that goes with the token.
+    Proof,
     /// `expect` (RFC 9110 section 10.1.1): answered here.
     Expect,
     /// Everything else: forwarded as it is.
     Other,
 }
+
+/// The field that proofs come in (RFC 9449 section 4.1).
+pub const PROOF: HeaderName = HeaderName::from_static("dpop");
 
 /// Prefix of our own fields.
 pub const OWN_PREFIX: &str = "x-sg-";
@@ -171,6 +176,7 @@ impl FieldNames {
             (header::COOKIE, Role::Cookie),
             (header::EXPECT, Role::Expect),
             (header::ACCESS_CONTROL_REQUEST_METHOD, Role::PreflightMethod),
+            (PROOF, Role::Proof),
             (HeaderName::from_static("traceparent"), Role::TraceParent),
             (HeaderName::from_static("tracestate"), Role::TraceState),
             (HeaderName::from_static("x-forwarded-for"), Role::ForwardedFor),

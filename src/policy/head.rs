@@ -9,8 +9,10 @@ use http::header::HeaderMap;
 use http::uri::Uri;
 use http::{HeaderValue, Method, Request, Version};
 
+use super::binding::Thumbprint;
 use super::fields::FieldNames;
 use super::method::{MethodSet, Verb};
+use super::proof::ProofFault;
 use super::rejection::Rejection;
 use super::target;
 use super::violation::{Field, Violations};
@@ -62,6 +64,15 @@ pub struct Seen<'r> {
     place: u8,
 }
 
+/// What the transport says of the sender of a head.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sender<'r> {
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// The certificate that it showed, verified.
+    pub certificate: Option<&'r Thumbprint>,
+}
+
 /// Forwarding fields of a trusted peer, and the trace it is part of.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Origin<'r> {
@@ -83,6 +94,10 @@ pub struct Origin<'r> {
 #[derive(Debug, Clone)]
 pub struct Head<'r> {
     raw: RawHead<'r>,
+    sender: Sender<'r>,
+    proof: Option<&'r HeaderValue>,
+    /// Whether there is more than one, or `connection` names it.
+    proof_repeated: bool,
     body_length: Option<u64>,
     verb: Verb,
     path: Cow<'r, str>,
@@ -125,6 +140,9 @@ impl<'r> Head<'r> {
         let path = target::canonical(raw.uri.path())?;
         let mut head = Self {
             raw,
+            sender: Sender::default(),
+            proof: None,
+            proof_repeated: false,
             body_length: None,
             verb,
             path,
@@ -151,6 +169,31 @@ impl<'r> Head<'r> {
     pub const fn with_body_length(mut self, length: Option<u64>) -> Self {
         self.body_length = length;
         self
+    }
+
+    /// The same head, with what the transport says of its sender.
+    #[must_use]
+    pub const fn with_sender(mut self, sender: Sender<'r>) -> Self {
+        self.sender = sender;
+        self
+    }
+
+    /// What the transport says of the sender.
+    #[must_use]
+    pub const fn sender(&self) -> Sender<'r> {
+        self.sender
+    }
+
+    /// The proof that goes with the token.
+    ///
+    /// # Errors
+    /// [`ProofFault::Missing`], [`ProofFault::Repeated`].
+    pub const fn proof(&self) -> Result<&'r HeaderValue, ProofFault> {
+        match self.proof {
+            Some(_) if self.proof_repeated => Err(ProofFault::Repeated),
+            Some(value) => Ok(value),
+            None => Err(ProofFault::Missing),
+        }
     }
 
     /// How long the body is, if that was said.

@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use super::credentials::{self, Presented};
+use super::credentials::{self, Presented, Scheme};
 use super::head::Head;
 use super::ids::{SessionId, is_client_id};
 use super::media::{self, MediaPattern};
@@ -152,7 +152,7 @@ impl HeaderRules {
             }
         };
 
-        let (token, fault) = self.token(head);
+        let (credentials, fault) = self.token(head);
         note(Field::Authorization, fault, Severity::Enforce);
         let (client, fault) = self.single(head, Field::ClientId, create, is_client_id);
         note(Field::ClientId, fault, Severity::Enforce);
@@ -177,9 +177,9 @@ impl HeaderRules {
             note(Field::Accept, self.accept(head), severity);
         }
 
-        match (token, client) {
-            (Some(token), Some(client)) if found.is_empty() => Ok((
-                Presented { token, client, session, idempotency_key: key.and_then(|key| key.to_str().ok()) },
+        match (credentials, client) {
+            (Some((scheme, token)), Some(client)) if found.is_empty() => Ok((
+                Presented { scheme, token, client, session, idempotency_key: key.and_then(|key| key.to_str().ok()) },
                 observed,
             )),
             _ => Err(refusal(found, head)),
@@ -205,7 +205,7 @@ impl HeaderRules {
         value.len() <= rule.max_len && rule.pattern.as_ref().is_none_or(|pattern| pattern.is_match(value))
     }
 
-    fn token<'r>(&self, head: &Head<'r>) -> (Option<&'r str>, Option<Fault>) {
+    fn token<'r>(&self, head: &Head<'r>) -> (Option<(Scheme, &'r str)>, Option<Fault>) {
         let seen = head.seen(Field::Authorization);
         let in_query = head.query().is_some_and(target::query_has_token);
         let Some(value) = seen.value else {
@@ -214,8 +214,10 @@ impl HeaderRules {
         if seen.lines > 1 {
             return (None, Some(Fault::Repeated));
         }
-        match credentials::bearer(value.as_bytes()) {
-            Ok(token) if !in_query && self.fits(Field::Authorization, token.as_bytes()) => (Some(token), None),
+        match credentials::token(value.as_bytes()) {
+            Ok((scheme, token)) if !in_query && self.fits(Field::Authorization, token.as_bytes()) => {
+                (Some((scheme, token)), None)
+            }
             Ok(_) => (None, Some(Fault::Invalid)),
             Err(fault) => (None, Some(fault)),
         }

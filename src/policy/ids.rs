@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use super::binding::Binding;
+
 /// A text that is not of the form its identifier must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
@@ -169,6 +171,8 @@ pub struct Owner {
     pub client: ClientId,
     /// `sub` of the token.
     pub subject: Option<Box<str>>,
+    /// What the token is bound to: a session goes on with the key it was opened with.
+    pub binding: Option<Binding>,
 }
 
 #[cfg(test)]

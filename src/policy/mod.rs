@@ -2,6 +2,7 @@
 //!
 //! Each step turns one type into a stronger one; a type that exists is proof. [`call`] has the ladder.
 
+pub mod binding;
 pub mod call;
 pub mod claims;
 pub mod clients;
@@ -11,9 +12,11 @@ pub mod grpc;
 pub mod head;
 pub mod headers;
 pub mod ids;
+pub mod issued;
 pub mod media;
 pub mod members;
 pub mod method;
+pub mod proof;
 pub mod rejection;
 pub mod route;
 pub mod scopes;

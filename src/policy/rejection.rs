@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::grpc::GrpcStatus;
 use super::method::MethodSet;
+use super::proof::ProofFault;
 use super::violation::Violations;
 
 /// Seconds a caller should wait before the next try (`Retry-After`, RFC 9110 section 10.2.3).
@@ -40,6 +41,16 @@ pub enum Why {
     Expired,
     /// `nbf` has not come yet.
     NotYetValid,
+    /// `cnf` binds the token to something that cannot be verified (RFC 7800 section 3.1).
+    Confirmation,
+    /// The token is not bound as its issuer or the route demands, or a proof comes with a token that is bound to no key.
+    Unbound,
+    /// A token that is bound to a key came as a bearer token (RFC 9449 section 7.1).
+    Downgraded,
+    /// The connection does not show the certificate that the token is bound to (RFC 8705 section 3).
+    Certificate,
+    /// The proof is wrong (RFC 9449 section 4.3).
+    Proof(ProofFault),
 }
 
 /// One row of the table: what a caller, a metric and the log are told of a [`Rejection`].
@@ -115,8 +126,8 @@ rejections! {
     /// The request passed through this gateway before (RFC 9110 section 7.6.3).
     LoopDetected                  => LOOP_DETECTED,          Internal,          "loop-detected",         "Forwarding loop", "The request has passed this gateway before; fix the upstream address that points back at it.";
 
-    /// No `authorization`, or a scheme other than Bearer (RFC 6750 section 3).
-    CredentialsMissing(Violations)   => UNAUTHORIZED,        Unauthenticated,   "credentials-missing",   "Credentials missing", "Send the access token as 'authorization: Bearer <token>'.";
+    /// No `authorization`, or a scheme other than Bearer and DPoP, or than DPoP where that is demanded (RFC 6750 section 3).
+    CredentialsMissing(Violations)   => UNAUTHORIZED,        Unauthenticated,   "credentials-missing",   "Credentials missing", "Send the access token in the authorization field, with the scheme that www-authenticate names.";
     /// `authorization` with characters no token has, longer than 8 KiB, or a token in the query.
     CredentialsMalformed(Violations) => BAD_REQUEST,         InvalidArgument,   "credentials-malformed", "Credentials malformed", "Send one bearer token of at most 8 KiB in the authorization field, never in the query.";
     /// A security field is repeated, comma-joined, or named by `Connection`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use matchit::Router;
 
+use super::binding::SenderConstraint;
 use super::head::Head;
 use super::headers::HeaderRules;
 use super::method::{MethodSet, Verb};
@@ -22,6 +23,8 @@ pub struct PoolId(pub usize);
 pub enum Action {
     /// Answers it here: the session endpoint.
     Session,
+    /// Answers it here: the keys of the tokens that the gate issues.
+    KeySet,
     /// Forwards it.
     Forward(PoolId),
 }
@@ -33,6 +36,8 @@ pub enum ForwardAuthorization {
     Keep,
     /// It is removed.
     Strip,
+    /// A token that the gate issues takes its place.
+    Replace,
 }
 
 /// One route.
@@ -50,6 +55,8 @@ pub struct Route {
     pub action: Action,
     /// Whether calls need neither credentials nor a session.
     pub exempt: bool,
+    /// What tokens must be bound to, if anything.
+    pub sender: Option<SenderConstraint>,
     /// Scopes it demands.
     pub scopes: ScopeRule,
     /// Its header rules.
@@ -97,6 +104,8 @@ pub struct RouteTable {
     routes: Vec<Route>,
     /// The session endpoint: it has its path on every host, whatever else is routed there.
     session: Option<u16>,
+    /// The key set, likewise.
+    key_set: Option<u16>,
     any_host: Paths,
     hosts: HashMap<Box<str>, Paths>,
 }
@@ -111,6 +120,8 @@ impl RouteTable {
         let place = place.map_err(|_| RouteConflict::Pattern("there are too many routes".into()))?;
         if route.action == Action::Session {
             self.session = Some(place);
+        } else if route.action == Action::KeySet {
+            self.key_set = Some(place);
         } else if route.hosts.is_empty() {
             self.any_host = with(&self.any_host, &route, place, &self.routes)?;
         } else {
@@ -131,14 +142,14 @@ impl RouteTable {
         &self.routes
     }
 
-    /// The route of a call, and its number. The session endpoint comes first. Then the exact host, then `*.` of its
+    /// The route of a call, and its number. What the gate answers itself comes first. Then the exact host, then `*.` of its
     /// parents, then routes for every host: the first of them that has the path decides, so that a call which a host
     /// does not take cannot fall through to a laxer route. Within a host the most specific path decides.
     ///
     /// # Errors
     /// [`Rejection::RouteUnknown`], or [`Rejection::MethodNotAllowed`] with the methods that are.
     pub fn find(&self, head: &Head<'_>) -> Result<(u16, &Route), Rejection> {
-        if let Some(place) = self.session.filter(|_| head.path() == target::SESSION_PATH) {
+        if let Some(place) = self.own(head.path()) {
             let route = &self.routes[usize::from(place)];
             // There is nothing to tunnel to.
             let allowed = route.methods.contains(head.verb()) && !head.is_connect();
@@ -155,11 +166,17 @@ impl RouteTable {
     /// what a CORS preflight asks about.
     #[must_use]
     pub fn find_for(&self, head: &Head<'_>, verb: Option<Verb>) -> Option<u16> {
-        if let Some(place) = self.session.filter(|_| head.path() == target::SESSION_PATH) {
+        if let Some(place) = self.own(head.path()) {
             return Some(place);
         }
         let found = self.by_path(head)?;
         verb.and_then(|verb| found.routes[verb as usize]).or_else(|| found.routes.into_iter().flatten().next())
+    }
+
+    /// What the gate answers itself, on every host.
+    fn own(&self, path: &str) -> Option<u16> {
+        let is_key_set = |place: &u16| self.routes.get(usize::from(*place)).is_some_and(|route| *route.path == *path);
+        self.session.filter(|_| path == target::SESSION_PATH).or_else(|| self.key_set.filter(is_key_set))
     }
 
     fn by_path(&self, head: &Head<'_>) -> Option<ByMethod> {
@@ -233,6 +250,7 @@ mod tests {
             methods: methods.iter().fold(MethodSet::NONE, |set, verb| set.with(*verb)),
             action: Action::Forward(PoolId(0)),
             exempt: false,
+            sender: None,
             scopes: ScopeRule::default(),
             headers: Arc::new(HeaderRules::of(Mode::Lenient)),
             max_body: None,

@@ -385,7 +385,7 @@ mod tests {
     use crate::policy::ids::{ClientId, SessionId};
 
     fn session() -> Session {
-        let owner = Owner { issuer: None, client: ClientId::parse("a").unwrap(), subject: None };
+        let owner = Owner { issuer: None, client: ClientId::parse("a").unwrap(), subject: None, binding: None };
         let lifetimes = Lifetimes { idle: Duration::from_secs(10), absolute: Duration::from_secs(25) };
         Session::open(
             SessionId::from_random([1; 16]).key(),

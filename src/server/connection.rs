@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::future::Either;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
@@ -22,6 +23,7 @@ use super::proxy_protocol::{Fault, ProxyProtocol};
 use super::socket::{First, Prefixed, Socket, Transport};
 use super::tls::Tls;
 use super::{Context, Front, h1, h2};
+use crate::policy::binding::Thumbprint;
 
 /// How an HTTP/2 connection begins (RFC 9113 section 3.4).
 const PREFACE: &[u8; First::MOST] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -133,9 +135,11 @@ async fn secure<F: Front>(
     };
     context.stats.handshake(Handshake::Done);
     let session = stream.get_ref().1;
-    let certificate = session.peer_certificates().filter(|_| tls.forward_certificate).and_then(<[_]>::first);
-    let certificate = certificate.map(|certificate| Arc::from(certificate.as_ref()));
-    begun.peer.tls = Some(TlsPeer { server_name: session.server_name().map(Arc::from), certificate });
+    let certificate = session.peer_certificates().and_then(<[_]>::first);
+    let thumbprint = certificate.map(|certificate| thumbprint(certificate));
+    let certificate =
+        certificate.filter(|_| tls.forward_certificate).map(|certificate| Arc::from(certificate.as_ref()));
+    begun.peer.tls = Some(TlsPeer { server_name: session.server_name().map(Arc::from), certificate, thumbprint });
     if session.alpn_protocol() == Some(b"h2") {
         begun.peer.protocol = Protocol::Http2;
     } else if read_first(&mut stream, &mut begun.first, context).await.ok()? == 0 {
@@ -144,6 +148,13 @@ async fn secure<F: Front>(
     }
     begun.since = Instant::now();
     Some(stream)
+}
+
+/// What tokens that are bound to a certificate say of it (RFC 8705 section 3.1).
+fn thumbprint(certificate: &[u8]) -> Thumbprint {
+    let mut thumbprint = Thumbprint([0; 32]);
+    thumbprint.0.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    thumbprint
 }
 
 /// Lets the first bytes choose.

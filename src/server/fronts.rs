@@ -17,11 +17,13 @@ impl Front for Proxy {
     type Body = Answer;
 
     fn connect(self: &Arc<Self>, peer: Peer) -> Arc<Connection> {
+        let thumbprint = peer.tls.as_ref().and_then(|tls| tls.thumbprint);
         let peer = front::Peer {
             address: peer.address,
             http2: peer.protocol == Protocol::Http2,
             tls: peer.tls.is_some(),
             certificate: peer.tls.and_then(|tls| tls.certificate),
+            thumbprint,
         };
         Arc::new(Self::connect(self, peer))
     }

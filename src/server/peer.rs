@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::policy::binding::Thumbprint;
+
 /// The version of HTTP that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
@@ -30,4 +32,6 @@ pub struct TlsPeer {
     pub server_name: Option<Arc<str>>,
     /// The certificate that the client showed (DER), where upstreams are to see it.
     pub certificate: Option<Arc<[u8]>>,
+    /// What tokens that are bound to that certificate say of it, whoever is to see it.
+    pub thumbprint: Option<Thumbprint>,
 }

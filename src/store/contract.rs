@@ -12,7 +12,12 @@ const LIFETIMES: Lifetimes = Lifetimes { idle: Duration::from_secs(10), absolute
 const START: Timestamp = Timestamp::from_secs(1000);
 
 fn owner(client: &str, subject: &str) -> Arc<Owner> {
-    Arc::new(Owner { issuer: None, client: ClientId::parse(client).unwrap(), subject: Some(subject.into()) })
+    Arc::new(Owner {
+        issuer: None,
+        client: ClientId::parse(client).unwrap(),
+        subject: Some(subject.into()),
+        binding: None,
+    })
 }
 
 fn opening(number: u8, client: &str) -> Opening {

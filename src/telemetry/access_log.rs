@@ -182,6 +182,11 @@ const fn why_name(why: Why) -> &'static str {
         Why::Inactive => "inactive",
         Why::Expired => "expired",
         Why::NotYetValid => "not-yet-valid",
+        Why::Confirmation => "confirmation",
+        Why::Unbound => "unbound",
+        Why::Downgraded => "downgraded",
+        Why::Certificate => "certificate",
+        Why::Proof(fault) => fault.as_str(),
     }
 }
 

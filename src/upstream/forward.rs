@@ -11,7 +11,8 @@ use super::fields::Fields;
 use super::trace;
 use super::{Endpoint, HostField, Outbound};
 use crate::policy::call::Passage;
-use crate::policy::fields::FieldNames;
+use crate::policy::credentials::Scheme;
+use crate::policy::fields::{FieldNames, PROOF};
 use crate::policy::head::Head;
 use crate::policy::route::ForwardAuthorization;
 use crate::policy::violation::Field;
@@ -69,6 +70,8 @@ pub struct Outgoing<'a, 'r, 's> {
     pub via: &'a HeaderValue,
     /// The `host` field.
     pub host: HostField,
+    /// The credentials that take the place of the caller's, where the route wants that.
+    pub replacement: Option<&'a HeaderValue>,
     /// Our half of a WebSocket handshake that the client did not have to begin itself (RFC 8441 section 5).
     pub websocket_key: Option<&'a HeaderValue>,
     /// Who takes interim responses.
@@ -170,10 +173,16 @@ impl Outgoing<'_, '_, '_> {
     /// Who calls. On an exempt route the credentials are the upstream's business; nothing vouches for them, so a client-id
     /// or session-id does not go on.
     fn write_proof(&self, out: &mut impl Fields) {
-        if self.passage.route().authorization == ForwardAuthorization::Keep
-            && let Some(credentials) = self.head.seen(Field::Authorization).value
-        {
+        let credentials = match self.passage.route().authorization {
+            ForwardAuthorization::Keep => self.head.seen(Field::Authorization).value,
+            ForwardAuthorization::Strip => None,
+            ForwardAuthorization::Replace => self.replacement,
+        };
+        if let Some(credentials) = credentials {
             out.field(self.names.name(Field::Authorization), credentials.as_bytes());
+        }
+        if self.passage.route().authorization == ForwardAuthorization::Keep {
+            self.write_possession(out);
         }
         let Some(call) = self.passage.validated() else { return };
         let caller = call.caller().fields();
@@ -186,6 +195,16 @@ impl Outgoing<'_, '_, '_> {
         }
         if let Some(scopes) = &caller.scopes {
             out.field(&SCOPES, scopes.as_bytes());
+        }
+    }
+
+    /// The proof goes where its token goes. Beside a bearer token nobody has looked at it.
+    fn write_possession(&self, out: &mut impl Fields) {
+        let proven = self.passage.validated().is_none_or(|call| call.caller().scheme() == Scheme::Dpop);
+        if let Ok(proof) = self.head.proof()
+            && proven
+        {
+            out.field(&PROOF, proof.as_bytes());
         }
     }
 

@@ -4,6 +4,7 @@
 mod admin;
 mod balancing;
 mod binding;
+mod bound;
 mod breaking;
 mod challenges;
 mod cli;
@@ -24,6 +25,7 @@ mod harness;
 mod headers;
 mod http2_tls;
 mod introspection;
+mod issued;
 mod issuers;
 mod limits;
 mod load;

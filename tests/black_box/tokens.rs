@@ -35,7 +35,7 @@ fn credentials_of_another_form_are_told_apart_from_bad_tokens() {
     let session = gate.open();
     let with = |value: &str| session.get("/orders").set("authorization", value);
 
-    for value in ["", "Basic dTpw", "DPoP abc", "Bearerx abc", &session.token] {
+    for value in ["", "Basic dTpw", "Digest abc", "Bearerx abc", &session.token] {
         let reply = gate.send(&with(value));
         reply.assert_refused("credentials-missing");
         let challenge = reply.field("www-authenticate").expect("a challenge");

@@ -6,10 +6,11 @@ use http::header::HeaderMap;
 use http::{Method, Uri, Version};
 use serde::Serialize;
 use sessiongate::config::Snapshot;
+use sessiongate::policy::binding::{Binding, Possession};
 use sessiongate::policy::call::{Identified, Routed};
 use sessiongate::policy::claims::Caller;
 use sessiongate::policy::clients::Registered;
-use sessiongate::policy::credentials::Presented;
+use sessiongate::policy::credentials::{Presented, Scheme};
 use sessiongate::policy::fields::Role;
 use sessiongate::policy::head::{Head, RawHead};
 use sessiongate::policy::method::Verb;
@@ -145,6 +146,9 @@ impl Judge<'_> {
             let then = format!("the route is exempt: nothing more is asked, and {}", self.goes_to(route));
             return Ok(Verdict::Admitted { then });
         }
+        if route.action == Action::KeySet {
+            return Ok(Verdict::Admitted { then: "the key set is shown".into() });
+        }
 
         let at_endpoint = route.action == Action::Session;
         let create = at_endpoint && head.verb() == Verb::Post;
@@ -169,7 +173,8 @@ impl Judge<'_> {
             None => Registered::unlisted(Arc::clone(&caller)),
         };
         let may_use = Arc::clone(registered.caller().scope());
-        let identified = Identified::new(routed, &presented, registered, self.now);
+        let possession = supposed(&caller, presented.scheme());
+        let identified = Identified::new(routed, &presented, registered, possession, self.now);
         self.split(route, &presented, &caller, &may_use, identified.err())?;
 
         let Some(id) = presented.session() else {
@@ -275,6 +280,13 @@ impl Judge<'_> {
         let mut facts = vec!["the signature is good".to_owned()];
         facts.extend(owner.issuer.as_ref().map(|issuer| format!("issuer {issuer}")));
         facts.extend(owner.subject.as_ref().map(|subject| format!("subject {subject}")));
+        let binding = owner.binding;
+        let key = binding.and_then(|binding| binding.key());
+        facts.extend(
+            key.map(|key| format!("bound to the key {key}; whether the proof is good: needs the running gate")),
+        );
+        let certificate = binding.and_then(|binding| binding.certificate());
+        facts.extend(certificate.map(|print| format!("bound to the certificate {print}; the connection must show it")));
         let (expires, now) = (caller.expires(), self.now.wall);
         let ago = expires < now;
         let apart = if ago { now.since(expires) } else { expires.since(now) };
@@ -316,6 +328,15 @@ fn quoted(scopes: &str) -> String {
     if scopes.is_empty() { "no scope".into() } else { format!("scope \"{scopes}\"") }
 }
 
+/// What a running gate would have to be shown: here the proof and the certificate are taken to be good.
+fn supposed(caller: &Caller, scheme: Scheme) -> Possession {
+    let binding = caller.binding();
+    Possession {
+        key: binding.and_then(Binding::key).filter(|_| scheme == Scheme::Dpop),
+        certificate: binding.and_then(Binding::certificate),
+    }
+}
+
 const fn explain_why(why: Why) -> &'static str {
     match why {
         Why::Shape => "this is not a signed JSON Web Token",
@@ -330,6 +351,11 @@ const fn explain_why(why: Why) -> &'static str {
         Why::Inactive => "its issuer says that it is not active",
         Why::Expired => "it has expired",
         Why::NotYetValid => "it is not valid yet (nbf)",
+        Why::Confirmation => "it is bound to something that cannot be verified (cnf)",
+        Why::Unbound => "it is not bound as its issuer or the route demands (cnf), or DPoP is the wrong scheme for it",
+        Why::Downgraded => "it is bound to a key (cnf.jkt), so it goes with the scheme DPoP and a proof",
+        Why::Certificate => "the connection does not show the certificate it is bound to (cnf.x5t#S256)",
+        Why::Proof(_) => "its proof is wrong (DPoP)",
     }
 }
 

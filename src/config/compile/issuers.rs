@@ -15,6 +15,7 @@ use super::context::Context;
 use super::introspection;
 use super::key_sets;
 use super::secrets::{self, Secret};
+use super::tokens;
 
 pub(super) fn issuers(cx: &mut Context<'_>, file: &File) -> Vec<Issuer> {
     if file.issuers.is_empty() {
@@ -92,6 +93,7 @@ fn issuer(cx: &mut Context<'_>, issuer: &Table<raw::Issuer>, name: &str) -> Issu
         scope_claims: issuer.scope_claims.iter().map(scope_claim).collect(),
         required: issuer.required_claims.iter().map(|claim| claim.as_str().into()).collect(),
         sid_binds: issuer.sid_claim,
+        sender: issuer.sender_constraint.map(tokens::sender),
     };
     let typ = match issuer.typ {
         TokenTypeName::Any => TokenType::Any,

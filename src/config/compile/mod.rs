@@ -15,6 +15,7 @@ mod routes;
 mod scopes;
 mod secrets;
 mod server;
+mod tokens;
 mod transport;
 mod upstreams;
 
@@ -60,6 +61,9 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
     let issuers = issuers::issuers(&mut cx, file);
     let clients = file.clients.as_ref().and_then(|table| clients::registry(&mut cx, table));
 
+    let own = tokens::tokens(&mut cx, file);
+    let dpop = tokens::dpop(&mut cx, &file.dpop);
+
     if cx.count() > 0 {
         return Err(cx.into_wrong());
     }
@@ -76,7 +80,8 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
         cors,
         pools,
         resolver,
-        auth: Authenticator::new(issuers, scopes, CACHE_CAPACITY),
+        auth: Authenticator::new(issuers, scopes, CACHE_CAPACITY).with_own(own),
+        dpop,
         clients,
         sessions,
         trusted_proxies,

@@ -17,10 +17,14 @@ use super::context::Context;
 use super::cors;
 use super::headers::{self, Changes};
 use super::scopes::Scopes;
+use super::tokens;
 use super::upstreams::PoolNames;
 
 /// The name of the session endpoint.
 const SESSION: &str = "session";
+
+/// The name of the route to the key set.
+const KEY_SET: &str = "key-set";
 
 /// Most routes: their numbers have 16 bits, and some are ours.
 const ROUTES_MAX: usize = 60_000;
@@ -47,7 +51,8 @@ pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) ->
 
     let mut scopes = Scopes::default();
     let mut table = Table { routes: RouteTable::default(), conflicts: 0 };
-    let session = session(&defaults, scopes.rule(cx, &file.sessions.scopes));
+    let session_headers = Arc::clone(&defaults.headers);
+    let session = session(&defaults, file, scopes.rule(cx, &file.sessions.scopes));
     let unrouted = file.cors.as_ref().and_then(|table| cors::sharing(cx, table, MethodSet::ALL));
     // The same for all routes without a table of their own; but for the methods, unless those were written.
     let own_methods = file.cors.as_ref().is_some_and(|table| table.methods.is_none());
@@ -59,6 +64,15 @@ pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) ->
     let mut cors = Cors { routes: vec![default(&session)], unrouted: unrouted.clone() };
     table.add(cx, session, 0..0);
 
+    let key_set = file.tokens.as_ref().map(|tokens| &tokens.key_set_path);
+    if let Some(path) = key_set
+        && check_literal(cx, path)
+    {
+        let route = key_set_route(path, &session_headers);
+        cors.routes.push(default(&route));
+        table.add(cx, route, path.span());
+    }
+
     if file.routes.is_empty() {
         cx.missing(0..0, "routes", "there is no route", "add [[routes]] with a name, a path and an upstream");
     }
@@ -67,11 +81,14 @@ pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) ->
         return (table.routes, scopes.into_names(), cors);
     }
     let mut names = vec![SESSION];
+    names.extend(key_set.map(|_| KEY_SET));
     for written in &file.routes {
         let name = cx.name("route", written.name.as_ref(), written.span(), "order", &names);
         names.extend(name);
         let route = route(cx, written, name.unwrap_or_default(), &defaults, &mut scopes);
         let Some(route) = route else { continue };
+        refuse_key_set(cx, written, &route, key_set);
+        refuse_replacing(cx, written, file);
         cors.routes.push(match &written.cors {
             Some(own) => cors::sharing(cx, own, route.methods),
             None => default(&route),
@@ -82,7 +99,7 @@ pub(super) fn table(cx: &mut Context<'_>, file: &File, pools: &PoolNames<'_>) ->
     (table.routes, scopes.into_names(), cors)
 }
 
-fn session(defaults: &Defaults<'_>, scopes: ScopeRule) -> Route {
+fn session(defaults: &Defaults<'_>, file: &File, scopes: ScopeRule) -> Route {
     let methods = [Verb::Get, Verb::Post, Verb::Delete];
     Route {
         name: Arc::from(SESSION),
@@ -91,6 +108,7 @@ fn session(defaults: &Defaults<'_>, scopes: ScopeRule) -> Route {
         methods: methods.into_iter().fold(MethodSet::NONE, MethodSet::with),
         action: Action::Session,
         exempt: false,
+        sender: file.sessions.sender_constraint.map(tokens::sender),
         scopes,
         headers: Arc::clone(&defaults.headers),
         max_body: defaults.max_body,
@@ -99,6 +117,51 @@ fn session(defaults: &Defaults<'_>, scopes: ScopeRule) -> Route {
         stall_timeout: None,
         retry_idempotent: false,
         authorization: ForwardAuthorization::Keep,
+    }
+}
+
+/// The keys of the tokens that the gate issues are for everybody.
+fn key_set_route(path: &str, headers: &Arc<HeaderRules>) -> Route {
+    Route {
+        name: Arc::from(KEY_SET),
+        hosts: Vec::new(),
+        path: path.into(),
+        methods: MethodSet::NONE.with(Verb::Get),
+        action: Action::KeySet,
+        exempt: true,
+        sender: None,
+        scopes: ScopeRule::default(),
+        headers: Arc::clone(headers),
+        max_body: Some(0),
+        response_timeout: None,
+        total_timeout: None,
+        stall_timeout: None,
+        retry_idempotent: false,
+        authorization: ForwardAuthorization::Strip,
+    }
+}
+
+/// A route with the path of the key set would never be found.
+fn refuse_key_set(cx: &mut Context<'_>, written: &raw::Table<raw::Route>, route: &Route, key_set: Option<&At<String>>) {
+    if let Some(path) = key_set.filter(|path| path.as_str() == &*route.path) {
+        let at = written.path.as_ref().map_or(written.span(), At::span);
+        cx.mistake_hint(at, format!("{:?} is the path of the key set", &**path), "see tokens.key_set_path");
+    }
+}
+
+fn refuse_replacing(cx: &mut Context<'_>, written: &raw::Table<raw::Route>, file: &File) {
+    if *written.authorization != AuthorizationAction::Replace {
+        return;
+    }
+    if written.exempt {
+        let hint = "write \"keep\" or \"strip\"";
+        cx.mistake_hint(written.authorization.span(), "on an exempt route nobody is known to issue a token to", hint);
+    } else if file.tokens.is_none() {
+        cx.mistake_hint(
+            written.authorization.span(),
+            "the gate issues no tokens",
+            "add [tokens] with an issuer and keys",
+        );
     }
 }
 
@@ -155,6 +218,7 @@ fn route(
         // Without its pool the route still shows whether it conflicts; no snapshot is made of it.
         action: Action::Forward(pool.unwrap_or(PoolId(0))),
         exempt: written.exempt,
+        sender: written.sender_constraint.as_deref().copied().map(tokens::sender),
         scopes: rule,
         headers,
         max_body: written.max_body.as_ref().map_or(defaults.max_body, |limit| bytes(**limit)),
@@ -165,9 +229,10 @@ fn route(
             RetryAction::Safe => false,
             RetryAction::Idempotent => true,
         },
-        authorization: match written.authorization {
+        authorization: match *written.authorization {
             AuthorizationAction::Keep => ForwardAuthorization::Keep,
             AuthorizationAction::Strip => ForwardAuthorization::Strip,
+            AuthorizationAction::Replace => ForwardAuthorization::Replace,
         },
     })
 }
@@ -180,6 +245,9 @@ fn refuse_checks(cx: &mut Context<'_>, written: &raw::Route) {
     }
     if let Some(headers) = &written.headers {
         cx.mistake_hint(headers.span(), message, hint);
+    }
+    if let Some(demanded) = &written.sender_constraint {
+        cx.mistake_hint(demanded.span(), message, hint);
     }
 }
 
@@ -261,6 +329,15 @@ fn check_path(cx: &mut Context<'_>, path: &At<String>) -> bool {
     };
     cx.mistake_guess(path.span(), format!("{:?} {message}", &**path), hint);
     false
+}
+
+/// Whether a path means itself and nothing else.
+fn check_literal(cx: &mut Context<'_>, path: &At<String>) -> bool {
+    if path.contains(['{', '}']) {
+        cx.mistake(path.span(), format!("{:?} has a parameter", &**path));
+        return false;
+    }
+    check_path(cx, path)
 }
 
 fn unmatchable(path: &str) -> Option<(&'static str, Option<String>)> {

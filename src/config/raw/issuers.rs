@@ -8,6 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::dpop::SenderConstraintName;
 use super::place::{At, Table};
 use super::values::Period;
 
@@ -42,6 +43,9 @@ pub struct Issuer {
     pub algorithms: Option<At<Vec<SignatureAlgorithm>>>,
     /// Whether a `sid` claim binds a token to the one session it names.
     pub sid_claim: bool,
+    /// What its tokens must be bound to. Default: nothing; a token that is bound is held to it in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_constraint: Option<SenderConstraintName>,
     /// Its verification keys. At least one, unless there is a `key_set` or `introspection`.
     pub keys: Vec<Table<Key>>,
     /// The keys that it publishes, instead of `keys`: fetched in the background and followed as they change.
@@ -154,6 +158,7 @@ impl Default for Issuer {
             typ: TokenTypeName::Any,
             algorithms: None,
             sid_claim: true,
+            sender_constraint: None,
             keys: Vec::new(),
             key_set: None,
             introspection: None,

@@ -6,11 +6,13 @@
 
 mod clients;
 mod cors;
+mod dpop;
 mod headers;
 mod issuers;
 mod place;
 mod routes;
 mod server;
+mod tokens;
 mod upstreams;
 mod values;
 
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use clients::Clients;
 pub use cors::Cors;
+pub use dpop::{Dpop, SenderConstraintName};
 pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
 pub use issuers::{
     ClientClaimName, Introspection, Issuer, Key, KeySet, ScopeClaimName, SecretRef, SignatureAlgorithm, TokenTypeName,
@@ -28,6 +31,7 @@ pub use routes::{AuthorizationAction, RetryAction, Route, ScopeList};
 pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server};
 pub use server::{CertAndKey, ClientAuthMode, ProxyVersion, Tls, TlsVersion};
 pub use server::{LogFormatName, OnForeignUse, SessionIdForm, Sessions, Tombstone};
+pub use tokens::{SigningKey, Tokens};
 pub use upstreams::Server as UpstreamServer;
 pub use upstreams::{
     BalanceName, Ejection, HealthCheck, HostAction, ProtocolName, Resolver, RetryBudget, Upstream, UpstreamHttp2,
@@ -71,6 +75,12 @@ pub struct File {
     /// Clients that were onboarded. Default: every client of a valid token is allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clients: Option<Table<Clients>>,
+    /// Tokens that the gate issues to its sessions. Without this table `POST /session` gives the token back that opened
+    /// the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Table<Tokens>>,
+    /// How proofs of possession (DPoP, RFC 9449) are judged.
+    pub dpop: Table<Dpop>,
     /// How names of upstream servers are resolved.
     pub resolver: Table<Resolver>,
     /// Pools of servers that calls are forwarded to. At least one.

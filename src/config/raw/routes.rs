@@ -9,6 +9,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::cors::Cors;
+use super::dpop::SenderConstraintName;
 use super::headers::Headers;
 use super::place::{At, Table};
 use super::values::{BodyLimit, Limit, Period};
@@ -35,6 +36,9 @@ pub struct Route {
     pub methods: Option<At<Vec<At<String>>>>,
     /// Scopes that a token must have. Default: none.
     pub scopes: At<ScopeList>,
+    /// What tokens must be bound to. Default: nothing; a token that is bound is held to it in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_constraint: Option<At<SenderConstraintName>>,
     /// Name of the upstream that calls go to.
     #[schemars(extend("x-required" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,7 +63,7 @@ pub struct Route {
     /// What may be sent a second time after it may have reached the upstream.
     pub retry: RetryAction,
     /// What becomes of the `authorization` field toward the upstream.
-    pub authorization: AuthorizationAction,
+    pub authorization: At<AuthorizationAction>,
     /// Header rules of this route, where they differ from those of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Table<Headers>>,
@@ -103,6 +107,8 @@ pub enum AuthorizationAction {
     Keep,
     /// It is removed.
     Strip,
+    /// A token that the gate issues takes its place. Needs `[tokens]`; not on exempt routes.
+    Replace,
 }
 
 /// Scopes that a token must have: a list of which all are needed, or `{ all = [..], any = [..] }`.

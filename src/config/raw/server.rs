@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::dpop::SenderConstraintName;
 use super::issuers::SecretRef;
 use super::place::{At, Table};
 use super::routes::ScopeList;
@@ -249,6 +250,9 @@ pub struct Sessions {
     pub idempotency_ttl: At<Period>,
     /// Scopes that the session endpoint demands. Default: none.
     pub scopes: At<ScopeList>,
+    /// What tokens must be bound to at the session endpoint. Default: nothing; a token that is bound is held to it in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_constraint: Option<SenderConstraintName>,
 }
 
 impl Default for Sessions {
@@ -262,6 +266,7 @@ impl Default for Sessions {
             on_foreign_use: None,
             idempotency_ttl: Period::secs(10 * 60).into(),
             scopes: At::default(),
+            sender_constraint: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use http::{HeaderValue, Version};
 
 use super::{Head, Origin, tokens};
-use crate::policy::fields::{FieldNames, Role, is_padded};
+use crate::policy::fields::{FieldNames, PROOF, Role, is_padded};
 use crate::policy::rejection::Rejection;
 use crate::policy::target;
 use crate::policy::violation::{Fault, Field, Violations};
@@ -74,6 +74,10 @@ impl<'r> Head<'r> {
                     self.upgrade_lines = self.upgrade_lines.saturating_add(1);
                     false
                 }
+                Role::Proof => {
+                    self.proof_repeated |= self.proof.replace(value).is_some();
+                    false
+                }
                 Role::Reserved | Role::Hop | Role::Expect => false,
             };
             if keep {
@@ -129,6 +133,7 @@ impl<'r> Head<'r> {
                 }
             }
             let Ok(name) = http::HeaderName::from_bytes(token) else { continue };
+            self.proof_repeated |= name == PROOF;
             if let Role::Ruled(
                 field @ (Field::Authorization
                 | Field::ClientId

@@ -160,7 +160,7 @@ async fn alpn_chooses_the_protocol() {
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (mut sender, _) = h2(stream).await;
     let peer = text(&mut sender, post("/peer", "")).await;
-    assert_eq!(peer, r#"Http2 Some(TlsPeer { server_name: Some("localhost"), certificate: None })"#);
+    assert_eq!(peer, r#"Http2 Some(TlsPeer { server_name: Some("localhost"), certificate: None, thumbprint: None })"#);
 
     for alpn in [&["http/1.1"][..], &[]] {
         let stream = issued.connect(&server, alpn).await.expect("a handshake");

@@ -55,7 +55,8 @@ fn passage<'s>(routes: &'s RouteTable, head: &Head<'_>) -> Passage<'s> {
     let lifetimes = Lifetimes { idle: Duration::from_secs(9), absolute: Duration::from_secs(9) };
     let session = Session::open(id.key(), Arc::clone(caller.owner()), "".into(), lifetimes, now.steady);
     let identified =
-        crate::policy::call::Identified::new(routed, &presented, Registered::unlisted(caller), now).unwrap();
+        crate::policy::call::Identified::new(routed, &presented, Registered::unlisted(caller), Default::default(), now)
+            .unwrap();
     let owned = identified.own(id, Some(Arc::new(session))).unwrap();
     Passage::Validated(owned.enter(now.steady).unwrap().admit(now.steady))
 }
@@ -71,6 +72,7 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
             methods: MethodSet::ALL,
             action: Action::Forward(PoolId(0)),
             exempt: setting.exempt,
+            sender: None,
             scopes: ScopeRule::default(),
             headers: Arc::new(HeaderRules::of(Mode::Lenient)),
             max_body: None,
@@ -92,6 +94,7 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
     let session = head.seen(Field::SessionId).value.map(|_| HeaderValue::from_static("canonical"));
     let key = HeaderValue::from_static("ours");
     let outgoing = Outgoing {
+        replacement: None,
         websocket_key: setting.websocket.then_some(&key),
         head: &head,
         passage: &passage(&routes, &head),

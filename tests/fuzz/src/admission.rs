@@ -270,6 +270,7 @@ fn check_in(world: &World, call: &Call<'_>) {
             assert_eq!(uri.path(), "/session");
             has_proof(world, &headers, true);
         }
+        Ok(Admission::KeySet) => panic!("this gate issues no tokens"),
         Ok(Admission::Forward(passage)) => {
             assert_ne!(head.path(), "/session");
             match passage.validated() {
@@ -315,6 +316,7 @@ fn is_clean(world: &World, head: &Head<'_>, passage: &Passage<'_>, host: HostFie
         ids: &CallIds { request: text("request"), correlation: text("correlation"), session },
         via: &text("1.1 sessiongate"),
         host,
+        replacement: None,
         websocket_key: None,
         interim: None,
     };
@@ -348,6 +350,9 @@ fn is_clean(world: &World, head: &Head<'_>, passage: &Passage<'_>, host: HostFie
     single("x-sg-scopes", validated.then_some(b"orders.read"));
     single("x-request-id", Some(b"request"));
     single("x-correlation-id", Some(b"correlation"));
+    // A proof is looked at beside a token with the scheme DPoP only, and these tokens have another.
+    let proof = head.proof().ok().filter(|_| kept && !validated);
+    single("dpop", proof.map(HeaderValue::as_bytes));
     single("authorization", head.seen(Field::Authorization).value.filter(|_| kept).map(HeaderValue::as_bytes));
     let upgrade = head.upgrade().map(HeaderValue::as_bytes);
     single("upgrade", upgrade);
@@ -369,7 +374,13 @@ fn is_clean(world: &World, head: &Head<'_>, passage: &Passage<'_>, host: HostFie
     for field in request.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).expect("a name");
         let reserved = match world.live.names.role(&name) {
-            Role::Ruled(..) | Role::Via | Role::Origin | Role::PreflightMethod | Role::Cookie | Role::Other => false,
+            Role::Ruled(..)
+            | Role::Proof
+            | Role::Via
+            | Role::Origin
+            | Role::PreflightMethod
+            | Role::Cookie
+            | Role::Other => false,
             Role::Forwarded => !trusted,
             Role::Connection | Role::Upgrade => upgrade.is_none(),
             _ => true,

@@ -2,7 +2,7 @@
 //!
 //! The first byte of an input chooses the parser; the others are the value.
 
-use sessiongate::policy::credentials::{TOKEN_MAX, bearer};
+use sessiongate::policy::credentials::{Scheme, TOKEN_MAX, token};
 use sessiongate::policy::headers::is_safe_id;
 use sessiongate::policy::ids::{ClientId, SessionId, SessionKey, is_client_id};
 use sessiongate::policy::media::{MediaPattern, accepts, essence};
@@ -28,10 +28,15 @@ pub fn check(bytes: &[u8]) {
 }
 
 fn credentials(value: &[u8]) {
-    let Ok(token) = bearer(value) else { return };
+    let Ok((scheme, token)) = token(value) else { return };
     assert!(!token.is_empty() && token.len() <= TOKEN_MAX && value.ends_with(token.as_bytes()));
     let before = &value[..value.len() - token.len()];
-    assert!(before.len() > 6 && before[..6].eq_ignore_ascii_case(b"bearer") && before[6..].iter().all(|b| *b == b' '));
+    let name: &[u8] = match scheme {
+        Scheme::Bearer => b"bearer",
+        Scheme::Dpop => b"dpop",
+    };
+    let (named, spaces) = before.split_at(name.len());
+    assert!(named.eq_ignore_ascii_case(name) && !spaces.is_empty() && spaces.iter().all(|byte| *byte == b' '));
     let body = token.trim_end_matches('=');
     assert!(!body.is_empty() && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte)));
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod fields;
 pub mod framing;
 pub mod key_set;
+pub mod proof;
 pub mod proxy_protocol;
 pub mod response;
 pub mod target;
