@@ -250,6 +250,8 @@ impl Authenticator {
         if let Some(own) = self.own.as_ref().filter(|own| claims.issuer() == Some(own.name())) {
             let key = unverified.verify(own.keys())?;
             let caller = unverified.issued_claims()?.caller(&self.scopes, |text| self.names.intern(text))?;
+            // A token of ours stands for one of an issuer: whom nobody vouches for any more, we do not either.
+            self.issuer(caller.owner().issuer.as_deref()).ok_or(Why::Issuer)?;
             return Ok(self.remember(digest, Verified { caller: Arc::new(caller), issuer: None, key, epoch }));
         }
         let (number, issuer) = self.issuer(claims.issuer()).ok_or(Why::Issuer)?;

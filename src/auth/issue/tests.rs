@@ -138,6 +138,24 @@ fn nobody_else_speaks_for_the_gate() {
 }
 
 #[test]
+fn an_issued_token_ends_with_the_issuer_of_the_one_it_stands_for() {
+    let (pem, named) = (pem(&rcgen::PKCS_ECDSA_P256_SHA256), |name: &str| {
+        let keys = vec![VerificationKey::from_secret(SECRET, None, &[]).unwrap()];
+        Issuer::with_keys("main", ClaimRules { issuer: Some(name.into()), ..ClaimRules::default() }, keys)
+    });
+    let auth = |issuers| {
+        let own = own(SigningKey::from_pem(pem.as_bytes(), None).unwrap(), vec![]);
+        Authenticator::new(issuers, Default::default(), 16).with_own(Some(own))
+    };
+    let both = auth(vec![named("as"), named("partner")]);
+    let caller = both.identify(&original(json!({"iss": "partner", "client_id": "shop", "exp": 5_000}))).unwrap();
+    let issued = both.own().unwrap().issue(&caller, &session(&caller, ID), ID, NOW).unwrap();
+    assert!(both.identify(&issued.text).is_ok());
+    let without = auth(vec![named("as")]);
+    assert_eq!(without.identify(&issued.text).unwrap_err(), Rejection::TokenInvalid(Why::Issuer));
+}
+
+#[test]
 fn the_key_set_holds_public_keys_only() {
     let ed = SigningKey::from_pem(pem(&rcgen::PKCS_ED25519).as_bytes(), Some("ed")).unwrap();
     let own = own(signing(None), vec![ed]);
