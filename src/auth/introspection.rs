@@ -12,12 +12,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use parking_lot::Mutex;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc, watch};
 use url::Url;
+use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use super::Digest;
@@ -300,7 +300,7 @@ impl Introspection {
         let IntrospectionConfig { url, client_id, client_secret, .. } = &self.config;
         let content = |reason: &str| FetchError::Content { url: url.clone(), reason: reason.to_owned() };
         let basic = basic(client_id, client_secret).ok_or_else(|| content("the client-id fits no field"))?;
-        let token = utf8_percent_encode(token, NON_ALPHANUMERIC);
+        let token: String = byte_serialize(token.as_bytes()).collect();
         let form = format!("token={token}&token_type_hint=access_token");
         let answer = fetcher.post(url, &basic, form).await?;
         let unreadable = || content("this is no answer about a token");
@@ -328,10 +328,13 @@ pub(super) fn claims(answer: &str, issuer: Option<&str>, end: Timestamp) -> Resu
 /// What a call is told that an issuer has said nothing about.
 pub(super) const UNANSWERED: Rejection = Rejection::IssuerUnavailable(RETRY);
 
-/// Basic authentication of a client: both parts are encoded as in a form (RFC 6749 section 2.3.1).
+/// Basic authentication of a client: both parts are encoded as in a form (RFC 6749 section 2.3.1). Nothing is escaped that
+/// need not be, since there are servers that do not decode them.
 fn basic(id: &str, secret: &SecretString) -> Option<HeaderValue> {
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    let pair = Zeroizing::new(format!("{}:{}", encoded(id), encoded(secret.expose_secret())));
+    let mut pair = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.expose_secret().len()) + 1));
+    pair.extend(byte_serialize(id.as_bytes()));
+    pair.push(':');
+    pair.extend(byte_serialize(secret.expose_secret().as_bytes()));
     let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
     let mut value = HeaderValue::from_str(&value).ok()?;
     value.set_sensitive(true);

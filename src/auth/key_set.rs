@@ -265,16 +265,16 @@ impl KeySet {
         Asking { set: self, kid, progress: self.state.progress.subscribe(), until, asked: false, late: false }
     }
 
-    /// Wants the fetch with this number, because of an unknown key, to begin before `until`; false if it will not.
+    /// Wants the fetch with this number, because of an unknown key; false if it will not begin before `until`. Then it
+    /// begins when the cool-down is over, so that a new key is known by then, whoever spent the fetch before it.
     fn want(&self, number: u64, kid: Option<&str>, until: Instant) -> bool {
-        let asked = self.state.record.lock().asked;
-        let soon = asked.is_none_or(|asked| asked + self.config.cooldown <= until);
-        let wanted = soon && !kid.is_some_and(|kid| self.is_absent(kid));
-        if wanted {
-            self.state.awaited.fetch_max(number, Ordering::AcqRel);
-            self.state.wanted.notify_one();
+        if kid.is_some_and(|kid| self.is_absent(kid)) {
+            return false;
         }
-        wanted
+        let asked = self.state.record.lock().asked;
+        self.state.awaited.fetch_max(number, Ordering::AcqRel);
+        self.state.wanted.notify_one();
+        asked.is_none_or(|asked| asked + self.config.cooldown <= until)
     }
 
     fn is_absent(&self, kid: &str) -> bool {
@@ -306,7 +306,10 @@ impl Asking<'_> {
         if self.late || !good || self.set.keys().is_empty() {
             return Rejection::IssuerUnavailable(RETRY);
         }
-        if let Some(kid) = self.kid {
+        // In a cool-down nobody has looked for it.
+        if let Some(kid) = self.kid
+            && self.asked
+        {
             self.set.state.absent.insert(name(kid), Instant::now());
         }
         Rejection::TokenInvalid(why)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::{CLIENT, Config, Gate, Origin, Provider, Session, Setup, SigningKey, eventually, now, token};
@@ -90,6 +91,36 @@ fn all_calls_with_one_token_wait_for_one_question() {
         }
     });
     assert_eq!(issuer.calls(), 2, "one question for each token");
+}
+
+#[test]
+fn a_new_client_secret_is_used_after_a_reload_and_a_broken_one_changes_nothing() {
+    use base64::Engine;
+    let origin = Origin::start();
+    let issuer = Origin::answering(|_, line| {
+        let answer = json!({"active": true, "client_id": CLIENT, "exp": now() + 600, "scope": "listerine.all"});
+        line.reply(200, &[("content-type", "application/json")], answer.to_string().as_bytes());
+    });
+    let gate = gate(&origin, &format!("{}/introspect", issuer.url()), "");
+    let credentials = |secret: &str| {
+        let text = base64::engine::general_purpose::STANDARD.encode(format!("{CLIENT}:{secret}"));
+        format!("Basic {text}")
+    };
+    gate.open_as("opaque-one", CLIENT);
+    assert_eq!(issuer.last().field("authorization"), Some(&*credentials(Provider::secret())));
+
+    gate.write("client-secret", "another-secret\n");
+    gate.keep_secret("another-secret");
+    gate.signal(Signal::HUP);
+    gate.await_stderr("\"generation\":2");
+    let session = gate.open_as("opaque-two", CLIENT);
+    assert_eq!(issuer.last().field("authorization"), Some(&*credentials("another-secret")));
+
+    gate.write("client-secret", "");
+    gate.signal(Signal::HUP);
+    gate.await_stderr("there is nothing in it");
+    gate.send(&session.with_token("opaque-three").get("/orders")).assert_status(200);
+    assert_eq!(issuer.last().field("authorization"), Some(&*credentials("another-secret")));
 }
 
 #[test]

@@ -60,8 +60,8 @@ fn what_was_under_way_when_an_issuer_died_makes_no_longer_pause() {
 
 #[test]
 fn both_parts_of_the_credentials_are_encoded() {
-    let value = basic("a:b", &SecretString::from("c d%")).unwrap();
+    let value = basic("a:b", &SecretString::from("c d%-_.")).unwrap();
     let text = value.to_str().unwrap().strip_prefix("Basic ").unwrap();
-    assert_eq!(STANDARD.decode(text).unwrap(), b"a%3Ab:c%20d%25");
+    assert_eq!(STANDARD.decode(text).unwrap(), b"a%3Ab:c+d%25-_.");
     assert!(value.is_sensitive());
 }

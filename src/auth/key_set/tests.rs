@@ -148,6 +148,25 @@ async fn the_first_token_of_a_new_key_is_accepted_and_random_kids_cause_one_fetc
 }
 
 #[tokio::test]
+async fn a_flood_of_random_kids_keeps_no_new_key_out_beyond_the_cool_down() {
+    let (old, new) = (Key::new("old"), Key::new("new"));
+    let publisher = Publisher::start(set(&[&old])).await;
+    let (auth, _issuers) = alive(KeySetConfig { cooldown: 4_000 * MS, wait: 500 * MS, ..config(&publisher.url) });
+    identify(&auth, &old.token()).await.unwrap();
+    assert_eq!(identify(&auth, &old.sign(Some("random"))).await.unwrap_err(), UNKNOWN);
+    assert_eq!(publisher.fetches(), 2);
+
+    publisher.publish(set(&[&old, &new]));
+    assert_eq!(identify(&auth, &new.token()).await.unwrap_err(), UNKNOWN, "the cool-down holds");
+    // Nobody has to ask again: one who was turned away is enough.
+    while publisher.fetches() < 3 {
+        tokio::time::sleep(10 * MS).await;
+    }
+    assert!(identify(&auth, &new.token()).await.is_ok(), "it was not noted as absent");
+    assert_eq!(publisher.fetches(), 3);
+}
+
+#[tokio::test]
 async fn two_hundred_random_kids_at_once_share_one_fetch() {
     let key = Key::new("key");
     let publisher = Publisher::start(set(&[&key])).await;
