@@ -48,6 +48,21 @@ fn bench(criterion: &mut Criterion) {
             );
         });
     }
+    let limited = support::limited();
+    let (gate, ids) = support::gate(10_000, 1);
+    let call = support::call(&token, ids[0]);
+    let memo = TokenMemo::default();
+    admit(&gate, &limited, &memo, &call);
+    {
+        let _counting = dhat::Profiler::builder().testing().build();
+        (0..1_000).for_each(|_| admit(&gate, &limited, &memo, &call));
+        let allocated = dhat::HeapStats::get().total_blocks;
+        println!("admit with three rate rules: {allocated} heap allocations in 1000 calls");
+        assert_eq!(allocated, 0, "counting a call allocates nothing");
+    }
+    criterion.bench_function("admit/three rate rules", |bencher| {
+        bencher.iter(|| admit(&gate, &limited, &memo, &call));
+    });
     let many = support::snapshot("strict", 500);
     let (gate, ids) = support::gate(10_000, 1);
     let call = support::call(&token, ids[0]);

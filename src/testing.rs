@@ -66,7 +66,10 @@ pub fn snapshot(auth: Authenticator) -> Snapshot {
         auth,
         dpop: Default::default(),
         clients: None,
+        rates: Default::default(),
+        overload: None,
         sessions: SessionConfig {
+            budget: None,
             lifetimes: Lifetimes { idle: Duration::from_secs(1800), absolute: Duration::from_secs(4 * 3600) },
             max_live_per_client: None,
             on_foreign_use: None,

@@ -38,6 +38,7 @@ const POLICY_MAY_USE: &[&str] = &[
     "memchr",
     "percent_encoding",
     "base64",
+    "ipnet",
 ];
 
 /// Crates whose types stay inside these modules.
@@ -52,7 +53,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("anyhow", &["main"]),
     ("clap", &["cli", "main"]),
     ("miette", &["cli", "main", "config"]),
-    ("dashmap", &["store"]),
+    ("dashmap", &["store", "gate"]),
     ("prometheus", &["telemetry", "admin", "server"]),
 ];
 

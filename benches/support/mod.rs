@@ -24,6 +24,17 @@ pub const CLIENT: &str = "EnterpriseAPIM-RPuj1Q5nWk6bDC9fP3VpsjRJTmnLshfqo7cbq43
 
 /// A snapshot with `routes` routes, strict or lenient.
 pub fn snapshot(mode: &str, routes: usize) -> Snapshot {
+    read(mode, routes, "")
+}
+
+/// One route, and rates that no bench exceeds.
+#[allow(dead_code, reason = "not every bench has rates")]
+pub fn limited() -> Snapshot {
+    let rule = |per| format!("[[rate_limits]]\nname = \"{per}\"\nper = \"{per}\"\nrequests = 900000000\n");
+    read("strict", 1, &["session", "client", "address"].map(rule).concat())
+}
+
+fn read(mode: &str, routes: usize, more: &str) -> Snapshot {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::File::create(folder.path().join("secret"))
         .and_then(|mut file| file.write_all(SECRET.as_bytes()))
@@ -37,6 +48,7 @@ pub fn snapshot(mode: &str, routes: usize) -> Snapshot {
     for number in 1..routes {
         text += &format!("[[routes]]\nname = \"r{number}\"\npath = \"/r{number}/{{id}}/items\"\nupstream = \"shop\"\n");
     }
+    text += more;
     config::parse(&text, &folder.path().join("bench.toml"), 1).unwrap_or_else(|errors| panic!("{errors}"))
 }
 

@@ -55,6 +55,16 @@ struct View<'a> {
     live_sessions: u64,
     /// Null: no cap.
     max_live_sessions: Option<u32>,
+    /// Absent: that of every client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<RateView>,
+}
+
+/// A rate: so many calls at once, and in how many seconds as many again.
+#[derive(Serialize)]
+struct RateView {
+    burst: u32,
+    full_in: u64,
 }
 
 impl<'a> View<'a> {
@@ -66,6 +76,7 @@ impl<'a> View<'a> {
             scopes: client.scopes.as_deref(),
             live_sessions: live.get(id).copied().unwrap_or(0),
             max_live_sessions: client.live_cap.or_usual(usual),
+            rate: client.rate.map(|rate| RateView { burst: rate.burst(), full_in: rate.full_in().as_secs() }),
         }
     }
 }

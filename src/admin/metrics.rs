@@ -1,12 +1,13 @@
 //! One scrape: the counters of all workers, merged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 
 use super::{Admin, Refusal, Reply, pools, text};
 use crate::policy::session::EndCause;
+use crate::policy::severity::Severity;
 use crate::store::AnyStore;
 use crate::telemetry::labels::Label;
 use crate::telemetry::metrics::{self as metric, Exposition};
@@ -35,6 +36,7 @@ fn add_calls(out: &mut Exposition, admin: &Admin) {
     let mut calls: BTreeMap<CallLabels, u64> = BTreeMap::new();
     let (mut routes, mut upstreams) = (BTreeMap::new(), BTreeMap::new());
     let mut admission = Durations::default();
+    let mut exceeded: HashMap<(Label, Severity), u64> = HashMap::new();
     let (mut bytes_in, mut bytes_out, mut gone, mut cut, mut observed, mut warned) = (0, 0, 0, 0, 0, 0);
     for worker in admin.telemetry.workers() {
         let stats = worker.calls();
@@ -50,6 +52,9 @@ fn add_calls(out: &mut Exposition, admin: &Admin) {
         cut += stats.upstream_cut;
         observed += stats.observed;
         warned += stats.warned;
+        for (of, count) in stats.exceeded {
+            *exceeded.entry(of).or_insert(0) += count;
+        }
     }
     for (call, count) in calls {
         let (route, status) = (labels.name(Label::numbered(call.route)), call.status.to_string());
@@ -66,6 +71,12 @@ fn add_calls(out: &mut Exposition, admin: &Admin) {
     out.count(&metric::RESPONSE_BYTES, &[], bytes_out);
     out.count(&metric::CLIENT_GONE, &[], gone);
     out.count(&metric::UPSTREAM_CUT, &[], cut);
+    for ((rule, severity), count) in exceeded {
+        out.count(&metric::RATE_EXCEEDED, &[&labels.name(rule), severity.as_str()], count);
+    }
+    out.count(&metric::CALLS_RUNNING, &[], u64::from(admin.gate.running().count()));
+    let buckets = u64::try_from(admin.gate.limiter().len()).unwrap_or(u64::MAX);
+    out.count(&metric::RATE_BUCKETS, &[], buckets);
     out.count(&metric::OBSERVED, &["observe"], observed);
     out.count(&metric::OBSERVED, &["warn"], warned);
 }

@@ -15,9 +15,11 @@ use crate::auth::Authenticator;
 use crate::auth::dpop::DpopRules;
 use crate::policy::fields::FieldNames;
 use crate::policy::method::MethodSet;
+use crate::policy::overload::OverloadRule;
+use crate::policy::rates::RateRules;
 use crate::policy::rejection::{Rejection, Row};
 use crate::policy::route::RouteTable;
-use crate::policy::session::{ForeignUseRule, Lifetimes};
+use crate::policy::session::{Budget, ForeignUseRule, Lifetimes};
 use crate::upstream::{PoolConfig, ResolverConfig};
 
 /// One listening address for calls.
@@ -125,6 +127,8 @@ pub struct SessionConfig {
     pub lifetimes: Lifetimes,
     /// Most live sessions of one client; none: no cap.
     pub max_live_per_client: Option<u32>,
+    /// What one session may use up; none: any number of calls and bytes.
+    pub budget: Option<Budget>,
     /// When a session that others try to use is suspended; none: never.
     pub on_foreign_use: Option<ForeignUseRule>,
     /// Status of a successful `POST /session`: 201 or 200.
@@ -261,6 +265,10 @@ pub struct Snapshot {
     pub names: FieldNames,
     /// All routes; number 0 is the session endpoint.
     pub routes: RouteTable,
+    /// How fast calls may come.
+    pub rates: RateRules,
+    /// How many calls may run at once; none: any number.
+    pub overload: Option<OverloadRule>,
     /// Upstream pools, in the order of their numbers.
     pub pools: Vec<PoolConfig>,
     /// How names of endpoints are resolved.

@@ -15,6 +15,7 @@ use super::body::Answer;
 use super::connection::Scope;
 use super::pace::Pace;
 use super::proxy::{Call, Proxy};
+use super::rates;
 use super::response::{self, Dialect};
 use super::switch::{self, Switch};
 use super::trailers::Filtered;
@@ -172,6 +173,7 @@ impl Call<'_> {
         parts.version = Version::HTTP_11;
         record.status = parts.status.as_u16();
         response::add_ids(&mut parts.headers, &live.names, record, session, self.now.steady);
+        rates::tell(&mut parts.headers, live, &self.known.rated);
     }
 
     pub(super) fn fail(

@@ -10,6 +10,7 @@ mod panic;
 mod prepared;
 mod problem;
 pub mod proxy;
+mod rates;
 mod response;
 mod session;
 mod switch;

@@ -8,6 +8,7 @@ use super::problem::Template;
 use super::{cors, problem};
 use crate::config::Snapshot;
 use crate::gate::Gate;
+use crate::policy::rates::RuleId;
 use crate::telemetry::Recorder;
 use crate::telemetry::labels::Label;
 use crate::timer::Timer;
@@ -21,6 +22,10 @@ pub(super) struct Prepared {
     pub(super) timer: Timer,
     /// Labels of the routes, by number.
     pub(super) routes: Vec<Label>,
+    /// Labels of the rate rules, by number, and of those that have none.
+    rules: Vec<Label>,
+    own_rate: Label,
+    budget: Label,
     /// Pools and their labels, by number.
     pub(super) pools: Vec<(Arc<WorkerPool>, Label)>,
     /// What `via` says of a message that came over HTTP/1.1: of every answer of an upstream, and of most requests.
@@ -44,6 +49,8 @@ impl Prepared {
     ) -> Self {
         let labels = recorder.telemetry().labels();
         let routes = snapshot.routes.routes().iter().map(|route| labels.intern(&route.name)).collect();
+        let rules = snapshot.rates.rules().iter().map(|rule| labels.intern(&rule.name)).collect();
+        let [own_rate, budget] = [RuleId::OWN_RATE, RuleId::BUDGET].map(|name| labels.intern(&name.into()));
         let states = upstreams.resolve(snapshot.generation, &snapshot.pools, &snapshot.resolver);
         let pools = pools.resolve(&states, timer);
         let pools = pools
@@ -60,7 +67,29 @@ impl Prepared {
         let (via, via_http2) = (via("1.1"), via("2.0"));
         let problems = problem::templates(&snapshot.errors, &snapshot.via);
         let cors = cors::Rules::of(&snapshot);
-        Self { snapshot, gate: Arc::clone(gate), timer: timer.clone(), routes, pools, via, via_http2, problems, cors }
+        Self {
+            snapshot,
+            gate: Arc::clone(gate),
+            timer: timer.clone(),
+            routes,
+            rules,
+            own_rate,
+            budget,
+            pools,
+            via,
+            via_http2,
+            problems,
+            cors,
+        }
+    }
+
+    /// The label of a rate rule.
+    pub(super) fn rule_label(&self, rule: RuleId) -> Label {
+        match rule {
+            RuleId::Numbered(number) => self.rules.get(usize::from(number)).copied().unwrap_or_default(),
+            RuleId::OwnRate => self.own_rate,
+            RuleId::Budget => self.budget,
+        }
     }
 
     /// The label of a route.

@@ -143,8 +143,10 @@ impl Proxy {
         };
         match head {
             Ok(head) => {
-                let (tls, certificate) = (connection.peer.tls, connection.peer.thumbprint.as_ref());
-                let head = head.with_body_length(body.size_hint().exact()).with_sender(Sender { tls, certificate });
+                let peer = &connection.peer;
+                let (certificate, address) = (peer.thumbprint.as_ref(), Some(peer.address.ip()));
+                let sender = Sender { tls: peer.tls, certificate, address };
+                let head = head.with_body_length(body.size_hint().exact()).with_sender(sender);
                 let mut record = begin(correlation(&head));
                 record.verb = Some(head.verb());
                 if let Some((route, rule)) = cors.and_then(|rules| rules.preflight(live, &head)) {
@@ -207,7 +209,7 @@ impl Call<'_> {
     }
 
     /// Copies what became known into the record.
-    fn note(&self, record: &mut CallRecord) {
+    fn note(&mut self, record: &mut CallRecord) {
         if let Some(number) = self.known.route {
             record.route = self.scope.prepared.label(number);
         }
@@ -215,6 +217,10 @@ impl Call<'_> {
         record.session.clone_from(&self.known.session);
         record.session_id = self.known.session_id;
         record.observed = self.known.observed;
+        record.place = self.known.place.take().or(record.place.take());
+        let exceeded = self.known.rated.exceeded;
+        record.exceeded = exceeded.map(|(rule, severity)| (self.scope.prepared.rule_label(rule), severity));
+        record.counts_bytes = self.scope.prepared.snapshot.sessions.budget.is_some_and(|budget| budget.bytes.is_some());
     }
 
     pub(super) fn refuse(&self, rejection: Rejection, record: Box<CallRecord>) -> Response<Answer> {

@@ -10,6 +10,7 @@ use super::connection::Scope;
 use super::grpc;
 use super::prepared::Prepared;
 use super::problem::{self, Details};
+use super::rates;
 use super::session::Outcome;
 use crate::gate::Known;
 use crate::policy::binding::SenderConstraint;
@@ -152,6 +153,7 @@ pub(super) fn refuse(
     }
     let session = session.zip(known.session_id).map(|(session, id)| (session, session_value(id)));
     add_ids(&mut fields, &live.names, &record, session, now);
+    rates::tell(&mut fields, live, &known.rated);
     let mut response = Response::new(Answer::own(body.into(), record));
     *response.status_mut() = status;
     *response.headers_mut() = fields;
@@ -200,6 +202,7 @@ pub(super) fn answer(
     fields.extend(outcome.fields);
     let session = known.session.as_deref().zip(known.session_id).map(|(session, id)| (session, session_value(id)));
     add_ids(&mut fields, names, &record, session, now);
+    rates::tell(&mut fields, &scope.prepared.snapshot, &known.rated);
     let mut response = Response::new(Answer::own(outcome.json.unwrap_or_default(), record));
     *response.status_mut() = outcome.status;
     *response.headers_mut() = fields;

@@ -1,9 +1,11 @@
 //! The straight line every call takes, whatever front it came in by.
 
+pub mod limiter;
 pub mod memo;
 pub mod open;
 mod possession;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,19 +13,23 @@ use crate::auth::Unidentified;
 use crate::auth::replay::Replays;
 use crate::clock::Clock;
 use crate::config::Snapshot;
+use crate::policy::address;
 use crate::policy::call::{Identified, Owned, Passage, Routed, ValidatedCall};
 use crate::policy::claims::Caller;
 use crate::policy::clients::Registered;
 use crate::policy::credentials::{Presented, Scheme};
 use crate::policy::head::Head;
 use crate::policy::headers::Observed;
-use crate::policy::ids::SessionId;
+use crate::policy::ids::{Owner, SessionId};
 use crate::policy::method::Verb;
+use crate::policy::overload::{Place, Priority, Running};
+use crate::policy::rates::{Rate, Rated};
 use crate::policy::rejection::Rejection;
 use crate::policy::route::Action;
 use crate::policy::session::{EndCause, Progress, Session, Standing};
 use crate::policy::time::Now;
 use crate::store::{AnyStore, Selector, SessionStore};
+use limiter::{Counted, Limiter};
 use memo::TokenMemo;
 
 /// Sessions that are revoked between two looks at other work.
@@ -44,6 +50,10 @@ pub struct Known {
     pub session_id: Option<SessionId>,
     /// Broken rules that refuse nothing.
     pub observed: Observed,
+    /// What rate rules made of it.
+    pub rated: Rated,
+    /// Its place among those that run, where there are only so many.
+    pub place: Option<Place>,
 }
 
 /// A call that passed every stage.
@@ -78,6 +88,8 @@ pub struct Gate {
     suspensions: AtomicU64,
     /// Proofs that were used; a reload forgets none.
     replays: Replays,
+    limiter: Limiter,
+    running: Running,
 }
 
 impl Gate {
@@ -85,8 +97,8 @@ impl Gate {
     #[must_use]
     pub fn new(store: AnyStore, clock: Clock) -> Self {
         let (foreign_uses, suspensions) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (draining, replays) = (AtomicBool::new(false), Replays::default());
-        Self { store, clock, draining, foreign_uses, suspensions, replays }
+        let (draining, replays, limiter) = (AtomicBool::new(false), Replays::default(), Limiter::default());
+        Self { store, clock, draining, foreign_uses, suspensions, replays, limiter, running: Running::default() }
     }
 
     /// The store.
@@ -99,6 +111,18 @@ impl Gate {
     #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The buckets of rate rules.
+    #[must_use]
+    pub const fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// Calls that run, where there may be only so many.
+    #[must_use]
+    pub const fn running(&self) -> &Running {
+        &self.running
     }
 
     /// From now on no session is opened; running ones are served.
@@ -155,7 +179,13 @@ impl Gate {
         known.caller = Some(Arc::clone(registered.caller()));
         let possession = self.possession(live, head, &presented, registered.caller(), now)?;
         let identified = Identified::new(routed, &presented, registered, possession, now)?;
+        let own_rate = identified.own_rate();
         let Some(id) = presented.session() else {
+            let owner = identified.caller().owner();
+            self.limit(live, head, (own_rate, None, owner), now, known)?;
+            if let Some(rule) = &live.overload {
+                known.place = Some(self.running.enter(rule, Priority::Opening)?);
+            }
             return Ok(Admission::Open(OpenCall { identified, presented }));
         };
         let found = self.store.find(id.key()).await?;
@@ -168,8 +198,45 @@ impl Gate {
         if at_endpoint && head.verb() == Verb::Delete {
             return Ok(Admission::End(owned));
         }
-        let call = owned.enter(now.steady)?.admit(now.steady);
-        Ok(if at_endpoint { Admission::Read(call) } else { Admission::Forward(Passage::Validated(call)) })
+        let call = owned.enter(now.steady)?;
+        self.limit(live, head, (own_rate, Some(id), call.owner()), now, known)?;
+        if at_endpoint {
+            return Ok(Admission::Read(call.admit(now.steady)));
+        }
+        if let Some(rule) = &live.overload {
+            known.place = Some(self.running.enter(rule, Priority::Underway)?);
+        }
+        let call = match &live.sessions.budget {
+            Some(budget) => call.admit_within(budget, now.steady, &mut known.rated)?,
+            None => call.admit(now.steady),
+        };
+        Ok(Admission::Forward(Passage::Validated(call)))
+    }
+
+    /// Counts a call under the rate rules of its route.
+    fn limit(
+        &self,
+        live: &Snapshot,
+        head: &Head<'_>,
+        (own_rate, id, owner): (Option<Rate>, Option<SessionId>, &Owner),
+        now: Now,
+        known: &mut Known,
+    ) -> Result<(), Rejection> {
+        let route = known.route.unwrap_or_default();
+        if own_rate.is_none() && live.rates.is_free(route) {
+            return Ok(());
+        }
+        let unknown = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let peer = head.sender().address.unwrap_or(unknown);
+        let counted = Counted {
+            route,
+            route_name: live.routes.routes().get(usize::from(route)).map_or("", |route| &route.name),
+            session: id.map(SessionId::key),
+            owner,
+            own_rate,
+            address: address::of_client(head, peer, &live.trusted_proxies),
+        };
+        self.limiter.count(&live.rates, &counted, now.steady, &mut known.rated)
     }
 
     /// Notes the use of a session by somebody else, who is told the same as of a session that is not there. If so

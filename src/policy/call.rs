@@ -13,10 +13,12 @@ use super::clients::{LiveCap, Registered};
 use super::credentials::{Presented, Scheme};
 use super::head::Head;
 use super::headers::Observed;
-use super::ids::SessionId;
-use super::rejection::{Rejection, Why};
+use super::ids::{Owner, SessionId};
+use super::rates::{Rate, Rated, RuleId};
+use super::rejection::{Rejection, Wait, Why};
 use super::route::{Action, PoolId, Route, RouteTable};
-use super::session::Session;
+use super::session::{Budget, Session};
+use super::severity::Severity;
 use super::time::{Now, Timestamp};
 use super::violation::{Fault, Field, Violations};
 
@@ -146,6 +148,12 @@ impl<'s> Identified<'s> {
         self.registered.live_cap()
     }
 
+    /// The client's own rate.
+    #[must_use]
+    pub const fn own_rate(&self) -> Option<Rate> {
+        self.registered.rate()
+    }
+
     /// The route.
     #[must_use]
     pub const fn route(&self) -> &'s Route {
@@ -207,11 +215,49 @@ impl<'s> Owned<'s> {
 pub struct InSession<'s>(Owned<'s>);
 
 impl<'s> InSession<'s> {
+    /// The session.
+    #[must_use]
+    pub const fn session(&self) -> &Arc<Session> {
+        &self.0.session
+    }
+
+    /// Whose call it is.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        self.0.caller.owner()
+    }
+
     /// Admits the call: from here on it counts, and it extends the session's idle time.
     #[must_use]
     pub fn admit(self, now: Timestamp) -> ValidatedCall<'s> {
         self.0.session.touch(now);
         ValidatedCall(self.0)
+    }
+
+    /// The same for a call that uses up a part of `budget`. One that it has no room for is noted in `rated`.
+    ///
+    /// # Errors
+    /// `rate-limited`, if the budget is enforced.
+    pub fn admit_within(
+        self,
+        budget: &Budget,
+        now: Timestamp,
+        rated: &mut Rated,
+    ) -> Result<ValidatedCall<'s>, Rejection> {
+        let session = &self.0.session;
+        if session.take_call(budget) {
+            session.extend(now);
+            return Ok(ValidatedCall(self.0));
+        }
+        rated.exceed(RuleId::Budget, budget.severity);
+        match budget.severity {
+            // It gets room only with the end of the session.
+            Severity::Enforce => {
+                let left = u32::try_from(session.expires().since(now).as_secs()).unwrap_or(u32::MAX);
+                Err(Rejection::BudgetSpent(Wait(left.max(1))))
+            }
+            Severity::Warn | Severity::Observe | Severity::Off => Ok(self.admit(now)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::claims::Caller;
 use super::ids::is_client_id;
+use super::rates::Rate;
 use super::scopes::ScopeNames;
 
 /// Most live sessions that a client may have.
@@ -43,6 +44,8 @@ pub struct Client {
     pub scopes: Option<Arc<[Box<str>]>>,
     /// Most live sessions.
     pub live_cap: LiveCap,
+    /// How fast it may call, in place of what rate rules say of every client.
+    pub rate: Option<Rate>,
 }
 
 /// There is a client of this id already, or it is no client-id.
@@ -112,7 +115,7 @@ impl Clients {
     #[must_use]
     pub fn register(&self, caller: Arc<Caller>, names: &ScopeNames) -> Registered {
         let Some(client) = self.get(caller.owner().client.as_str()) else {
-            return Registered { caller, allowed: false, live_cap: LiveCap::Usual };
+            return Registered { caller, allowed: false, live_cap: LiveCap::Usual, rate: None };
         };
         let may_use =
             |scope: &str| client.scopes.as_ref().is_none_or(|scopes| scopes.iter().any(|own| **own == *scope));
@@ -121,7 +124,7 @@ impl Clients {
         } else {
             Arc::new(caller.narrowed(names, may_use))
         };
-        Registered { caller, allowed: client.enabled, live_cap: client.live_cap }
+        Registered { caller, allowed: client.enabled, live_cap: client.live_cap, rate: client.rate }
     }
 }
 
@@ -131,13 +134,14 @@ pub struct Registered {
     caller: Arc<Caller>,
     allowed: bool,
     live_cap: LiveCap,
+    rate: Option<Rate>,
 }
 
 impl Registered {
     /// The caller where there is no registry: every client may call, with all scopes of its token.
     #[must_use]
     pub const fn unlisted(caller: Arc<Caller>) -> Self {
-        Self { caller, allowed: true, live_cap: LiveCap::Usual }
+        Self { caller, allowed: true, live_cap: LiveCap::Usual, rate: None }
     }
 
     /// Who calls.
@@ -163,6 +167,12 @@ impl Registered {
     pub const fn live_cap(&self) -> LiveCap {
         self.live_cap
     }
+
+    /// How fast the client may call, where that is its own.
+    #[must_use]
+    pub const fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
 }
 
 #[cfg(test)]
@@ -174,7 +184,7 @@ mod tests {
 
     fn client(enabled: bool, scopes: Option<&[&str]>) -> Client {
         let scopes = scopes.map(|scopes| scopes.iter().map(|scope| Box::from(*scope)).collect());
-        Client { name: None, enabled, scopes, live_cap: LiveCap::Usual }
+        Client { name: None, enabled, scopes, live_cap: LiveCap::Usual, rate: None }
     }
 
     fn clients(all: &[(&str, Client)]) -> Clients {

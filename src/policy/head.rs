@@ -3,6 +3,7 @@
 mod fields;
 mod upgrade;
 
+use core::net::IpAddr;
 use std::borrow::Cow;
 
 use http::header::HeaderMap;
@@ -71,6 +72,8 @@ pub struct Sender<'r> {
     pub tls: bool,
     /// The certificate that it showed, verified.
     pub certificate: Option<&'r Thumbprint>,
+    /// Its address; unknown where nothing was sent.
+    pub address: Option<IpAddr>,
 }
 
 /// Forwarding fields of a trusted peer, and the trace it is part of.

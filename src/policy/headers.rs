@@ -7,6 +7,7 @@ use super::head::Head;
 use super::ids::{SessionId, is_client_id};
 use super::media::{self, MediaPattern};
 use super::rejection::Rejection;
+use super::severity::Severity;
 use super::target;
 use super::violation::{Fault, Field, Violations};
 
@@ -30,19 +31,6 @@ pub enum IfMissing {
     Reject,
     /// The gateway makes a value.
     Generate,
-}
-
-/// What a broken rule leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// The rule is not looked at.
-    Off,
-    /// Counted and recorded.
-    Observe,
-    /// Also named in a response field.
-    Warn,
-    /// The call is refused.
-    Enforce,
 }
 
 /// The rule of one field.

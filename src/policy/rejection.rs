@@ -166,6 +166,10 @@ rejections! {
     SessionRevoked                => NOT_FOUND,              NotFound,          "session-revoked",       "Session revoked", "Open a new session with POST /session.";
     /// The session is suspended: by the operator, or because others tried to use it.
     SessionSuspended              => FORBIDDEN,              PermissionDenied,  "session-suspended",     "Session suspended", "This session is suspended; ask the operator.";
+    /// More calls than a rate rule lets pass.
+    RateLimited(Wait)             => TOO_MANY_REQUESTS,      ResourceExhausted, "rate-limited",          "Too many calls", "Repeat the call after the time in Retry-After.";
+    /// The session has made as many calls, or moved as many bytes, as one may in its life.
+    BudgetSpent(Wait)             => TOO_MANY_REQUESTS,      ResourceExhausted, "rate-limited",          "Session budget spent", "This session can do no more; close it with DELETE /session and open a new one.";
     /// The client has as many live sessions as it may have.
     SessionLimit(Wait)            => TOO_MANY_REQUESTS,      ResourceExhausted, "session-limit",         "Too many sessions", "Close a session with DELETE /session, or wait until one expires.";
     /// The Idempotency-Key was used with another payload.
@@ -208,7 +212,9 @@ impl Rejection {
     #[must_use]
     pub const fn wait(self) -> Option<Wait> {
         match self {
-            Self::SessionLimit(wait)
+            Self::RateLimited(wait)
+            | Self::BudgetSpent(wait)
+            | Self::SessionLimit(wait)
             | Self::IssuerUnavailable(wait)
             | Self::UpstreamUnavailable(wait)
             | Self::Overloaded(wait)

@@ -4,6 +4,7 @@
 //! admitted call writes two words and takes no lock; everything that must change as one goes through
 //! [`Session::visit`].
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use super::ids::{Owner, SessionKey};
 use super::rejection::Rejection;
+use super::severity::Severity;
 use super::time::Timestamp;
 
 /// How a session ended.
@@ -112,6 +114,17 @@ pub struct Lifetimes {
     pub absolute: Duration,
 }
 
+/// What a session may use up in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Calls that are forwarded; none: any number. Calls of the session endpoint count, and are never refused.
+    pub calls: Option<NonZeroU32>,
+    /// Bytes of bodies, both ways together; none: any number. Judged when a call comes, so the last one may go beyond.
+    pub bytes: Option<NonZeroU64>,
+    /// What happens to calls beyond it.
+    pub severity: Severity,
+}
+
 /// When a session that others try to use is suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForeignUseRule {
@@ -180,6 +193,8 @@ pub struct Session {
     idle_secs: u32,
     absolute_secs: u32,
     last_seen: AtomicU64,
+    /// Of bodies, where a budget counts them.
+    bytes: AtomicU64,
     calls: AtomicU32,
     standing: AtomicU8,
     shared: Mutex<Shared>,
@@ -198,6 +213,7 @@ impl Session {
             idle_secs: whole_secs(lifetimes.idle),
             absolute_secs: whole_secs(lifetimes.absolute),
             last_seen: AtomicU64::new(now.as_millis()),
+            bytes: AtomicU64::new(0),
             calls: AtomicU32::new(0),
             standing: AtomicU8::new(progress.standing.to_bits()),
             shared: Mutex::new(Shared { progress, waiting: None }),
@@ -282,14 +298,39 @@ impl Session {
         Standing::from_bits(self.standing.load(Ordering::Acquire))
     }
 
+    /// Counts bytes of bodies. Only sessions with a budget of bytes are told of them.
+    pub fn spend(&self, bytes: u64) {
+        // It never wraps: that would take centuries.
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes one call out of `budget`, however many ask at once. Says whether there was one left, and fewer bytes moved
+    /// than may be.
+    pub fn take_call(&self, budget: &Budget) -> bool {
+        if budget.bytes.is_some_and(|most| self.bytes.load(Ordering::Relaxed) >= most.get()) {
+            return false;
+        }
+        let Some(most) = budget.calls else {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            return true;
+        };
+        let next = |calls: u32| (calls < most.get()).then(|| calls + 1);
+        self.calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+
     /// Notes an admitted call: it extends the idle time.
     pub fn touch(&self, now: Timestamp) {
+        self.extend(now);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Extends the idle time, for a call that was counted by [`Self::take_call`].
+    pub fn extend(&self, now: Timestamp) {
         // Two calls may race; the later time wins unless both stores interleave within the same instant, which costs
         // at most the microseconds between them.
         if self.last_seen.load(Ordering::Relaxed) < now.as_millis() {
             self.last_seen.store(now.as_millis(), Ordering::Relaxed);
         }
-        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Changes what must change as one. `change` edits a copy that replaces the original only if it agrees; visits to

@@ -35,6 +35,9 @@ use crate::upstream::Upstreams;
 /// How often expired sessions are swept and idle upstream connections are closed.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// Ticks of housekeeping from one sweep of the buckets of rate rules to the next.
+const BUCKETS_EVERY: u64 = 10;
+
 /// Sessions that one bite of the sweeper takes.
 const BITE: usize = 1000;
 
@@ -391,8 +394,11 @@ fn run_control(control: &Arc<Control>, socket: Option<std::net::TcpListener>, ad
 /// Ends sessions that are due and forgets those that ended long ago.
 async fn sweep(control: Arc<Control>) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
-    loop {
+    for tick in 0_u64.. {
         interval.tick().await;
+        if tick.is_multiple_of(BUCKETS_EVERY) {
+            control.gate.limiter().sweep(control.gate.clock().now().steady);
+        }
         let sessions = control.live.snapshot().sessions;
         let retention = Retention { tombstone_ttl: sessions.tombstone_ttl, tombstone_max: sessions.tombstone_max };
         let AnyStore::Memory(store) = control.gate.store();

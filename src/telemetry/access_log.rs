@@ -104,6 +104,10 @@ impl AccessLogger {
             let list: Vec<_> = found.iter().map(|(name, fault)| format!("{name:?} {}", fault.as_str())).collect();
             field(line, "observed", &list.join(", "))?;
         }
+        if let Some((rule, severity)) = call.exceeded {
+            field(line, "rate_rule", &labels.name(rule))?;
+            field(line, "rate_severity", severity.as_str())?;
+        }
         for (name, span) in
             [("admission_us", call.admitted), ("first_byte_us", call.first_byte), ("total_us", Some(call.elapsed()))]
         {

@@ -51,6 +51,9 @@ metrics! {
     CLIENT_GONE = COUNTER "sessiongate_client_gone_total" [] "Calls whose client left before the answer was complete.";
     UPSTREAM_CUT = COUNTER "sessiongate_upstream_cut_total" [] "Answers that an upstream broke off.";
     OBSERVED = COUNTER "sessiongate_would_refuse_total" ["severity"] "Calls that broke a rule which does not refuse, by severity.";
+    RATE_EXCEEDED = COUNTER "sessiongate_rate_exceeded_total" ["rule", "severity"] "Calls for which a rate rule had nothing left, by rule and severity.";
+    CALLS_RUNNING = GAUGE "sessiongate_calls_running" [] "Calls that run, where overload.max_calls bounds them.";
+    RATE_BUCKETS = GAUGE "sessiongate_rate_buckets" [] "Buckets of rate rules that are not full.";
     SESSIONS_LIVE = GAUGE "sessiongate_sessions_live" [] "Sessions that are live or suspended.";
     SESSIONS_OPENED = COUNTER "sessiongate_sessions_opened_total" [] "Sessions opened.";
     SESSIONS_ENDED = COUNTER "sessiongate_sessions_ended_total" ["cause"] "Sessions ended, by cause.";

@@ -12,8 +12,10 @@ use crate::policy::claims::Caller;
 use crate::policy::headers::Observed;
 use crate::policy::ids::SessionId;
 use crate::policy::method::Verb;
+use crate::policy::overload::Place;
 use crate::policy::rejection::Rejection;
 use crate::policy::session::Session;
+use crate::policy::severity::Severity;
 use crate::policy::time::Timestamp;
 
 /// Who brought a call to its end.
@@ -77,6 +79,12 @@ pub struct CallRecord {
     pub session_id: Option<SessionId>,
     /// Broken rules that refused nothing.
     pub observed: Observed,
+    /// A rate rule that had nothing left for the call, and what that leads to.
+    pub exceeded: Option<(Label, Severity)>,
+    /// Its place among those that run, where there are only so many.
+    pub place: Option<Place>,
+    /// Whether the session is told of the bytes.
+    pub counts_bytes: bool,
     /// Why it was refused, if it was.
     pub rejection: Option<Rejection>,
     /// The status that was sent.
@@ -118,6 +126,9 @@ impl CallRecord {
             session: None,
             session_id: None,
             observed: Observed::default(),
+            exceeded: None,
+            place: None,
+            counts_bytes: false,
             rejection: None,
             status: 0,
             admitted: None,
@@ -159,6 +170,11 @@ impl Drop for CallRecord {
             return;
         }
         let call = &*self;
+        if call.counts_bytes
+            && let Some(session) = &call.session
+        {
+            session.spend(call.bytes_in.saturating_add(call.bytes_out));
+        }
         call.recorder.record(call);
     }
 }

@@ -10,6 +10,7 @@ use super::labels::Label;
 use super::record::{CallRecord, EndedBy};
 use crate::policy::method::Verb;
 use crate::policy::rejection::TABLE;
+use crate::policy::severity::Severity;
 
 /// Upper bounds of the duration buckets, in seconds.
 pub const BUCKETS: [f64; 15] =
@@ -125,6 +126,8 @@ pub struct CallStats {
     pub observed: u64,
     /// Violations that were warned of, calls.
     pub warned: u64,
+    /// Calls for which a rate rule had nothing left, by rule and severity.
+    pub exceeded: HashMap<(Label, Severity), u64>,
 }
 
 /// The counters of one worker.
@@ -151,8 +154,12 @@ impl WorkerStats {
             EndedBy::Client => stats.client_gone += 1,
             EndedBy::Upstream => stats.upstream_cut += 1,
         }
-        stats.observed += u64::from(!call.observed.counted.is_empty());
-        stats.warned += u64::from(!call.observed.warned.is_empty());
+        let rate = call.exceeded.map(|(_, severity)| severity);
+        stats.observed += u64::from(!call.observed.counted.is_empty() || rate == Some(Severity::Observe));
+        stats.warned += u64::from(!call.observed.warned.is_empty() || rate == Some(Severity::Warn));
+        if let Some(exceeded) = call.exceeded {
+            *stats.exceeded.entry(exceeded).or_insert(0) += 1;
+        }
     }
 
     /// Counts a call that an upstream did not answer.

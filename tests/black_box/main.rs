@@ -34,6 +34,7 @@ mod memory;
 mod names;
 mod opening;
 mod random;
+mod rates;
 mod real_origins;
 mod routing;
 mod scopes;

@@ -14,8 +14,10 @@ use sessiongate::policy::credentials::{Presented, Scheme};
 use sessiongate::policy::fields::Role;
 use sessiongate::policy::head::{Head, RawHead};
 use sessiongate::policy::method::Verb;
+use sessiongate::policy::rates::{Per, Rate, RuleId};
 use sessiongate::policy::rejection::{Rejection, Why};
 use sessiongate::policy::route::{Action, Route};
+use sessiongate::policy::severity::Severity;
 use sessiongate::policy::time::Now;
 use sessiongate::policy::violation::Violations;
 
@@ -173,11 +175,14 @@ impl Judge<'_> {
             None => Registered::unlisted(Arc::clone(&caller)),
         };
         let may_use = Arc::clone(registered.caller().scope());
+        let own_rate = registered.rate();
         let possession = supposed(&caller, presented.scheme());
         let identified = Identified::new(routed, &presented, registered, possession, self.now);
         self.split(route, &presented, &caller, &may_use, identified.err())?;
 
+        let limits = self.about_limits(routed.number(), own_rate, presented.session().is_some() && !at_endpoint);
         let Some(id) = presented.session() else {
+            self.count(limits);
             self.pass("session", vec!["this call opens one".into()]);
             return Ok(Verdict::Admitted { then: "a session is opened".into() });
         };
@@ -186,6 +191,9 @@ impl Judge<'_> {
             "whether it is live and the caller's: needs the running gate".into(),
         ];
         self.stages.push(Stage { name: "session", result: Said::NeedsGate, facts });
+        if !(at_endpoint && head.verb() == Verb::Delete) {
+            self.count(limits);
+        }
         let then = match (at_endpoint, head.verb()) {
             (true, Verb::Delete) => "it is closed".into(),
             (true, _) => "its state is shown".into(),
@@ -233,6 +241,40 @@ impl Judge<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The rules that count such a call. What is left of them is known to the running gate only.
+    fn about_limits(&self, route: u16, own: Option<Rate>, forwarded: bool) -> Vec<String> {
+        let said = |name: &str, per: &str, rate: Rate, severity: Severity| {
+            let (burst, secs) = (rate.burst(), rate.full_in().as_secs_f64());
+            format!("{name} ({}): {burst} calls at once {per}, as many again in {secs} s", severity.as_str())
+        };
+        let own = own.map(|rate| said(RuleId::OWN_RATE, "for the client", rate, Severity::Enforce));
+        let rules = self.live.rates.of(route).map(|(_, rule)| {
+            let per = match rule.per {
+                Per::Session => "for a session",
+                Per::Client => "for a client without a rate of its own",
+                Per::Address => "from an address",
+                Per::Route => "on the route",
+                Per::All => "in all",
+            };
+            said(&rule.name, per, rule.rate, rule.severity)
+        });
+        let mut facts: Vec<_> = own.into_iter().chain(rules).collect();
+        if let Some(budget) = self.live.sessions.budget.filter(|_| forwarded) {
+            let calls = budget.calls.map(|most| format!("{most} calls"));
+            let bytes = budget.bytes.map(|most| format!("{most} bytes"));
+            let most: Vec<_> = calls.into_iter().chain(bytes).collect();
+            facts.push(format!("{} ({}): {}", RuleId::BUDGET, budget.severity.as_str(), most.join(" and ")));
+        }
+        facts
+    }
+
+    fn count(&mut self, mut facts: Vec<String>) {
+        if !facts.is_empty() {
+            facts.push("what is left of them: needs the running gate".into());
+            self.stages.push(Stage { name: "limits", result: Said::NeedsGate, facts });
+        }
     }
 
     fn pass(&mut self, name: &'static str, facts: Vec<String>) {

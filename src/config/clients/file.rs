@@ -1,17 +1,20 @@
 //! One file of clients: its form, and what it means.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::config::document::Document;
 use crate::config::error::{ConfigErrors, Found};
 use crate::config::other::Mistakes;
-use crate::config::raw::{At, Count, Table};
+use crate::config::raw::{At, Count, Period, Table};
 use crate::policy::clients::{Client, Clients, LiveCap};
 use crate::policy::ids::{CLIENT_ID_MAX, is_client_id};
+use crate::policy::rates;
 use crate::policy::scopes::is_scope_token;
 
 /// A file as it is written.
@@ -31,6 +34,16 @@ struct Entry {
     enabled: Option<bool>,
     scopes: Option<Vec<At<String>>>,
     max_live_sessions: Option<At<Count>>,
+    rate: Option<Table<Rate>>,
+}
+
+/// How fast a client may call.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Rate {
+    requests: Option<At<NonZeroU32>>,
+    window: Option<At<Period>>,
+    burst: Option<At<NonZeroU32>>,
 }
 
 /// Most mistakes of a file that are told.
@@ -144,6 +157,7 @@ impl Gathering {
                 Some(Count(None)) => LiveCap::Unlimited,
                 Some(Count(Some(most))) => LiveCap::AtMost(most.get()),
             },
+            rate: entry.rate.as_ref().and_then(|rate| read_rate(rate, mistakes)),
         }
     }
 
@@ -156,6 +170,28 @@ impl Gathering {
         self.lists.insert(Arc::clone(&list));
         list
     }
+}
+
+fn read_rate(rate: &Table<Rate>, mistakes: &mut Mistakes) -> Option<rates::Rate> {
+    let Some(requests) = &rate.requests else {
+        mistakes.add_with_hint(
+            rate.span(),
+            "\"requests\" is missing",
+            "write rate = { requests = 100, window = \"1s\" }",
+        );
+        return None;
+    };
+    let window = rate.window.as_ref().map_or(Duration::from_secs(1), |window| window.0);
+    if window < Duration::from_millis(1) || window > Duration::from_secs(24 * 3600) {
+        let at = rate.window.as_ref().map_or(rate.span(), At::span);
+        mistakes.add_with_hint(at, "the window is out of range", "allowed: 1ms to 24h");
+        return None;
+    }
+    let read = rates::Rate::new(**requests, window, rate.burst.as_ref().map_or(**requests, |burst| **burst));
+    if read.is_none() {
+        mistakes.add(requests.span(), "that is more than one call each nanosecond".to_owned());
+    }
+    read
 }
 
 /// The text in pieces of so many clients. No table of one reaches into the next: a line that begins with `[[client]]` is

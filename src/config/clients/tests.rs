@@ -75,6 +75,10 @@ fn all_mistakes_of_all_files_are_found_at_once() {
         ("d.toml", "[[client]]\nid = \"d\"\nmax_live_sessions = 0\nenabled = \"no\"\n"),
         ("e.toml", "[[client]\n"),
         ("f.toml", "[[clients]]\nid = \"f\"\n"),
+        (
+            "g.toml",
+            "[[client]]\nid = \"g\"\nrate = { window = \"1s\" }\n\n[[client]]\nid = \"h\"\nrate = { requests = 1, window = \"25h\" }\n",
+        ),
     ]);
     let wrong = wrong(folder.path(), "");
     for line in [
@@ -92,6 +96,8 @@ fn all_mistakes_of_all_files_are_found_at_once() {
         "d.toml:3:21: client[0].max_live_sessions: 0 is out of range; write a number from 1 to 4294967295, or \"unlimited\"",
         "d.toml:4:11: client[0].enabled: expected true or false, found text",
         "e.toml: 1 mistake",
+        "g.toml:3:8: client[0].rate: \"requests\" is missing; write rate = { requests = 100, window = \"1s\" }",
+        "g.toml:7:33: client[1].rate.window: the window is out of range; allowed: 1ms to 24h",
         "f.toml:1:3: clients: unknown key \"clients\"; did you mean \"client\"?",
     ] {
         assert!(wrong.lines().any(|found| found == line), "{line}\n{wrong}");

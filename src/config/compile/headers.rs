@@ -9,9 +9,10 @@ use regex::bytes::{Regex, RegexBuilder};
 use crate::config::raw::{At, ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader, Table};
 use crate::policy::credentials::TOKEN_MAX;
 use crate::policy::fields::{FieldNames, OWN_PREFIX, Role, RuledName};
-use crate::policy::headers::{CORRELATION_MAX, HeaderRules, IfMissing, Mode, Severity, When};
+use crate::policy::headers::{CORRELATION_MAX, HeaderRules, IfMissing, Mode, When};
 use crate::policy::ids::{CLIENT_ID_MAX, SessionId};
 use crate::policy::media::MediaPattern;
+use crate::policy::severity::Severity;
 use crate::policy::violation::Field;
 
 use super::context::Context;
@@ -293,7 +294,7 @@ const fn when(requirement: Requirement) -> When {
     }
 }
 
-const fn severity(severity: RuleSeverity) -> Severity {
+pub(super) const fn severity(severity: RuleSeverity) -> Severity {
     match severity {
         RuleSeverity::Off => Severity::Off,
         RuleSeverity::Observe => Severity::Observe,

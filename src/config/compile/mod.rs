@@ -10,6 +10,7 @@ mod headers;
 mod introspection;
 mod issuers;
 mod key_sets;
+mod rates;
 mod reach;
 mod routes;
 mod scopes;
@@ -58,6 +59,8 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
     let (pools, pool_names) = upstreams::pools(&mut cx, file);
     let resolver = upstreams::resolver(&mut cx, &file.resolver);
     let (routes, scopes, cors) = routes::table(&mut cx, file, &pool_names);
+    let rates = rates::rules(&mut cx, file, &routes);
+    let overload = file.overload.as_ref().and_then(|table| rates::overload(&mut cx, table));
     let issuers = issuers::issuers(&mut cx, file);
     let clients = file.clients.as_ref().and_then(|table| clients::registry(&mut cx, table));
 
@@ -78,6 +81,8 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
         names,
         routes,
         cors,
+        rates,
+        overload,
         pools,
         resolver,
         auth: Authenticator::new(issuers, scopes, CACHE_CAPACITY).with_own(own),

@@ -24,6 +24,7 @@ use crate::policy::rejection;
 use crate::policy::session::{ForeignUseRule, Lifetimes};
 
 use super::context::Context;
+use super::rates;
 use super::secrets;
 
 /// Shortest admin token, in bytes.
@@ -230,6 +231,7 @@ pub(super) fn sessions(cx: &mut Context<'_>, sessions: &Sessions) -> SessionConf
     SessionConfig {
         lifetimes: Lifetimes { idle: idle.0, absolute: absolute.0 },
         max_live_per_client: sessions.max_live_per_client.as_ref().map(|most| most.get()),
+        budget: sessions.budget.as_ref().and_then(|table| rates::budget(cx, table)),
         on_foreign_use: sessions.on_foreign_use.as_ref().map(|rule| ForeignUseRule {
             after: cx.within(&rule.suspend_after, 1..=10_000),
             within: cx.within(&rule.within, life()).0,

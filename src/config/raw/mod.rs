@@ -9,7 +9,9 @@ mod cors;
 mod dpop;
 mod headers;
 mod issuers;
+mod overload;
 mod place;
+mod rates;
 mod routes;
 mod server;
 mod tokens;
@@ -26,7 +28,9 @@ pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity,
 pub use issuers::{
     ClientClaimName, Introspection, Issuer, Key, KeySet, ScopeClaimName, SecretRef, SignatureAlgorithm, TokenTypeName,
 };
+pub use overload::Overload;
 pub use place::{At, Table};
+pub use rates::{PerName, RateLimit, SessionBudget};
 pub use routes::{AuthorizationAction, RetryAction, Route, ScopeList};
 pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server};
 pub use server::{CertAndKey, ClientAuthMode, ProxyVersion, Tls, TlsVersion};
@@ -89,6 +93,11 @@ pub struct File {
     /// Which call goes where, and what it must show. At least one; `/session` is always there and is not listed.
     #[schemars(length(min = 1), extend("x-required" = true))]
     pub routes: Vec<Table<Route>>,
+    /// How many calls may run at once. Default: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overload: Option<Table<Overload>>,
+    /// How fast calls may come. Default: as fast as they like.
+    pub rate_limits: Vec<Table<RateLimit>>,
     /// What pages of other origins may do, on all routes without a table of their own. Default: nothing is shared here,
     /// and preflights are calls like others.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::dpop::SenderConstraintName;
 use super::issuers::SecretRef;
 use super::place::{At, Table};
+use super::rates::SessionBudget;
 use super::routes::ScopeList;
 use super::values::{BodyLimit, Period, Size};
 
@@ -237,6 +238,9 @@ pub struct Sessions {
     /// Most live sessions of one client; at the cap `POST /session` gets 429. Default: no cap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_live_per_client: Option<At<NonZeroU32>>,
+    /// What one session may use up. Default: any number of calls and bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Table<SessionBudget>>,
     /// Status of a successful `POST /session`: 201 or 200.
     #[schemars(extend("enum" = [201, 200]))]
     pub create_status: At<u16>,
@@ -261,6 +265,7 @@ impl Default for Sessions {
             idle: Period::secs(30 * 60).into(),
             absolute: Period::secs(4 * 3600).into(),
             max_live_per_client: None,
+            budget: None,
             create_status: 201.into(),
             tombstone: Table::default(),
             on_foreign_use: None,

@@ -28,6 +28,7 @@ const CODES: &[(&str, &[u16])] = &[
     ("session-revoked", &[404]),
     ("session-suspended", &[403]),
     ("idempotency-key-reused", &[422]),
+    ("rate-limited", &[429]),
     ("session-limit", &[429]),
     ("request-too-large", &[413, 414, 431]),
     ("request-timeout", &[408]),
