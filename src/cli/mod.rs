@@ -8,6 +8,7 @@ mod configuration;
 mod demo;
 mod explain;
 mod failure;
+mod import;
 mod load;
 mod log;
 mod log_file;
@@ -69,6 +70,7 @@ enum Command {
     Check(check::Args),
     Routes(routes::Args),
     Explain(explain::Args),
+    Import(import::Args),
     Token(token::Args),
     Load(Box<load::Args>),
     Schema(schema::Args),
@@ -85,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Load(args) => load::run(&args),
         Command::Routes(args) => routes::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Schema(args) => schema::run(&args),
     });

@@ -24,6 +24,7 @@ mod grpc_refusals;
 mod harness;
 mod headers;
 mod http2_tls;
+mod import;
 mod introspection;
 mod issued;
 mod issuers;
