@@ -1,34 +1,32 @@
 //! `traceparent` (W3C Trace Context level 1, section 3.2): every call is part of a trace, the client's or a new one.
 
+use std::ops::Range;
+
 use http::HeaderValue;
 
 /// Writes the value for the upstream: the client's trace and flags with a span of ours, or a new trace that nobody
 /// sampled. Says whether it is the client's, whose `tracestate` belongs to it then (section 3.3).
 pub(super) fn write_parent(client: Option<&HeaderValue>, out: &mut Vec<u8>) -> bool {
-    let span: [u8; 8] = crate::random::bytes();
-    match client.map(HeaderValue::as_bytes).filter(|value| is_valid(value)) {
-        Some(given) => {
-            // Version and trace, the span, flags.
-            out.extend_from_slice(&given[..36]);
-            hex(&span, out);
-            out.extend_from_slice(&given[52..]);
-            true
-        }
-        None => {
-            let trace: [u8; 16] = crate::random::bytes();
-            out.extend_from_slice(b"00-");
-            hex(&trace, out);
-            out.push(b'-');
-            hex(&span, out);
-            out.extend_from_slice(b"-00");
-            false
-        }
+    let mut parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let given = client.map(HeaderValue::as_bytes).filter(|value| is_valid(value));
+    match given {
+        Some(given) => parent.copy_from_slice(given),
+        None => hex(crate::random::bytes::<16>(), &mut parent[TRACE]),
     }
+    hex(crate::random::bytes::<8>(), &mut parent[SPAN]);
+    out.extend_from_slice(&parent);
+    given.is_some()
 }
 
-fn hex(bytes: &[u8], out: &mut Vec<u8>) {
+/// Where the trace and the span are.
+const TRACE: Range<usize> = 3..35;
+const SPAN: Range<usize> = 36..52;
+
+fn hex<const N: usize>(bytes: [u8; N], text: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+    for (byte, pair) in bytes.into_iter().zip(text.as_chunks_mut::<2>().0) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    }
 }
 
 /// Whether this is `00-<trace>-<span>-<flags>`, in lower case and with neither id zero.
@@ -36,7 +34,7 @@ fn is_valid(value: &[u8]) -> bool {
     let Ok(value) = <&[u8; 55]>::try_from(value) else { return false };
     let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let some = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
-    let (trace, span, flags) = (&value[3..35], &value[36..52], &value[53..]);
+    let (trace, span, flags) = (&value[TRACE], &value[SPAN], &value[53..]);
     value.starts_with(b"00-")
         && (value[35], value[52]) == (b'-', b'-')
         && hex(trace)
