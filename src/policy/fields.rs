@@ -134,7 +134,21 @@ pub struct RuledName {
 #[derive(Debug, Clone)]
 pub struct FieldNames {
     ruled: [RuledName; 8],
-    by_len: Vec<Vec<(HeaderName, Role)>>,
+    by_len: Vec<Vec<KnownName>>,
+}
+
+/// A name we know.
+#[derive(Debug, Clone)]
+struct KnownName {
+    ends: (Option<u8>, Option<u8>),
+    name: Box<str>,
+    role: Role,
+}
+
+/// The first and the last byte: names of the same length hardly ever share both, so that one comparison of the rest is
+/// enough.
+fn ends(name: &str) -> (Option<u8>, Option<u8>) {
+    (name.as_bytes().first().copied(), name.as_bytes().last().copied())
 }
 
 impl FieldNames {
@@ -164,7 +178,7 @@ impl FieldNames {
         let mut names = Self { by_len: Vec::new(), ruled };
         for (field, RuledName { name, aliases }) in Field::ALL.into_iter().zip(names.ruled.clone()) {
             for (name, place) in [name].into_iter().chain(aliases).zip(0..) {
-                names.add(name, Role::Ruled(field, place));
+                names.add(name.as_str(), Role::Ruled(field, place));
             }
         }
         for (name, role) in [
@@ -191,28 +205,29 @@ impl FieldNames {
             (HeaderName::from_static("http2-settings"), Role::Hop),
             (HeaderName::from_static("x-request-id"), Role::Hop),
         ] {
-            names.add(name, role);
+            names.add(name.as_str(), role);
         }
-        FORWARDED.iter().for_each(|name| names.add(HeaderName::from_static(name), Role::Forwarded));
-        LOOK_ALIKES.iter().for_each(|name| names.add(HeaderName::from_static(name), Role::Reserved));
-        identity.iter().for_each(|name| names.add(name.clone(), Role::Reserved));
+        FORWARDED.iter().for_each(|name| names.add(name, Role::Forwarded));
+        LOOK_ALIKES.iter().for_each(|name| names.add(name, Role::Reserved));
+        identity.iter().for_each(|name| names.add(name.as_str(), Role::Reserved));
         names
     }
 
-    fn add(&mut self, name: HeaderName, role: Role) {
-        let len = name.as_str().len();
+    fn add(&mut self, name: &str, role: Role) {
+        let len = name.len();
         if self.by_len.len() <= len {
             self.by_len.resize(len + 1, Vec::new());
         }
         // The first role given to a name stays: a ruled field keeps its rule whatever else its name means.
-        if self.known(name.as_str()).is_none() {
-            self.by_len[len].push((name, role));
+        if self.known(name).is_none() {
+            self.by_len[len].push(KnownName { ends: ends(name), name: name.into(), role });
         }
     }
 
     fn known(&self, name: &str) -> Option<Role> {
+        let ends = ends(name);
         let candidates = self.by_len.get(name.len())?;
-        candidates.iter().find(|(known, _)| known.as_str() == name).map(|(_, role)| *role)
+        candidates.iter().find(|known| known.ends == ends && *known.name == *name).map(|known| known.role)
     }
 
     /// What the field `name` is. Names arrive in lower case.

@@ -1,5 +1,6 @@
 //! The bottom of a connection: a socket that counts, and bytes read ahead put back.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -79,11 +80,8 @@ impl AsyncWrite for Socket {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         // A small head and body go out cheaper as one piece: the kernel's way through a list costs more than the copy.
-        let mut gathered = [0; GATHERED];
-        let written = match gather(bufs, &mut gathered) {
-            Some(small) => Pin::new(&mut self.stream).poll_write(cx, small),
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
-        };
+        let written = gathered(bufs, |piece| Pin::new(&mut self.stream).poll_write(cx, piece));
+        let written = written.unwrap_or_else(|| Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
         self.count(written)
     }
 
@@ -103,14 +101,20 @@ impl AsyncWrite for Socket {
 /// Most bytes that are copied together to be written at once.
 const GATHERED: usize = 2048;
 
-/// The bytes of several slices in one piece, if they are few.
-fn gather<'a>(slices: &[IoSlice<'_>], piece: &'a mut [u8; GATHERED]) -> Option<&'a [u8]> {
-    let mut filled = 0;
-    for slice in slices {
-        piece.get_mut(filled..filled + slice.len())?.copy_from_slice(slice);
-        filled += slice.len();
-    }
-    Some(&piece[..filled])
+thread_local! {
+    /// Where they are: kept, because to make it anew would cost as much as to fill it.
+    static PIECE: RefCell<Vec<u8>> = RefCell::default();
+}
+
+/// Has `write` write the bytes of several slices in one piece, if they are few.
+fn gathered<R>(slices: &[IoSlice<'_>], write: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    (slices.iter().map(|slice| slice.len()).sum::<usize>() <= GATHERED).then(|| {
+        PIECE.with_borrow_mut(|piece| {
+            piece.clear();
+            slices.iter().for_each(|slice| piece.extend_from_slice(slice));
+            write(piece)
+        })
+    })
 }
 
 /// A transport with bytes before it that were read to look at them.

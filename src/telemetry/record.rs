@@ -1,10 +1,13 @@
 //! The record of one call, filled along its way and emitted when the last byte has left or the client has.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use http::HeaderValue;
+use uuid::fmt::Hyphenated;
 
 use super::Recorder;
 use super::labels::Label;
@@ -179,9 +182,24 @@ impl Drop for CallRecord {
     }
 }
 
+/// Ids that are made at once: they share one piece of memory, so that to make and to clone one allocates nothing.
+const BATCH: usize = 32;
+
+thread_local! {
+    static IDS: RefCell<BytesMut> = RefCell::default();
+}
+
 /// A random UUIDv4: an id for logs, not a secret.
 fn request_id() -> HeaderValue {
-    let id = uuid::Builder::from_random_bytes(crate::random::bytes()).into_uuid();
-    let mut text = [0; 36];
-    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let text = IDS.with_borrow_mut(|ids| {
+        if ids.is_empty() {
+            *ids = BytesMut::with_capacity(BATCH * Hyphenated::LENGTH);
+            for _ in 0..BATCH {
+                let id = uuid::Builder::from_random_bytes(crate::random::bytes()).into_uuid();
+                ids.extend_from_slice(id.hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH]).as_bytes());
+            }
+        }
+        ids.split_to(Hyphenated::LENGTH).freeze()
+    });
+    HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
