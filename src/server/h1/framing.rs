@@ -127,14 +127,14 @@ pub(super) const fn is_forbidden(byte: u8) -> bool {
     (byte < b' ' && byte != b'\t') || byte == 0x7f
 }
 
-/// Whether some byte must not be in a field value.
-fn has_forbidden(value: &[u8]) -> bool {
-    // Without an early exit the compiler checks a block at a time. The last block overlaps the one before it.
-    const BLOCK: usize = 16;
-    let any = |bytes: &[u8]| bytes.iter().fold(false, |found, &byte| found | is_forbidden(byte));
-    let (blocks, short) = value.as_chunks::<BLOCK>();
-    let found = blocks.iter().fold(false, |found, block| found | any(block));
-    found | value.last_chunk::<BLOCK>().map_or_else(|| any(short), |last| any(last))
+/// Whether there is a byte that must not be in a field value. Sixteen at a time, which the compiler turns into a few
+/// instructions; the last sixteen may overlap those before.
+fn has_forbidden(bytes: &[u8]) -> bool {
+    let any = |bytes: &[u8]| bytes.iter().fold(false, |found, byte| found | is_forbidden(*byte));
+    match bytes.last_chunk::<16>() {
+        Some(last) => bytes.as_chunks::<16>().0.iter().any(|chunk| any(chunk)) || any(last),
+        None => any(bytes),
+    }
 }
 
 impl HeadScanner {
@@ -282,7 +282,8 @@ impl HeadScanner {
         let name = line.iter().position(|&byte| !is_token(byte)).ok_or(Rejection::RequestMalformed)?;
         let (name, value) = line.split_at(name);
         let [b':', value @ ..] = value else { return Err(Rejection::RequestMalformed) };
-        if name.is_empty() || has_forbidden(value) {
+        // No token byte is forbidden, and a longer piece is checked quicker.
+        if name.is_empty() || has_forbidden(line) {
             return Err(Rejection::RequestMalformed);
         }
         match name.len() {
