@@ -1,21 +1,11 @@
-//! The read buffer under hyper's.
+//! What was read too early.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use tokio::io::{AsyncRead, ReadBuf};
-
-/// First size; most heads fit. Doubled as needed.
+/// First size. Doubled as needed.
 const SMALL: usize = 4 * 1024;
 
-/// Size for bodies that keep filling it.
-const LARGE: usize = 16 * 1024;
-
-/// Bytes read from the socket and not yet given to hyper. Owns no memory until it is filled.
+/// Bytes read from the socket and not yet given to hyper. Owns no memory until there are any.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
-    /// Always initialized in full, so that filling it needs no unsafe code.
     data: Vec<u8>,
     start: usize,
     end: usize,
@@ -34,9 +24,9 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Whether it holds as much as it may without being told to grow.
-    pub(super) fn is_full(&self) -> bool {
-        self.len() >= self.data.len().max(SMALL)
+    /// Whether it holds as much as may wait behind an open call.
+    pub(super) const fn is_full(&self) -> bool {
+        self.len() >= SMALL
     }
 
     pub(super) fn consume(&mut self, count: usize) {
@@ -66,28 +56,6 @@ impl Buffer {
     pub(super) fn release(&mut self) {
         debug_assert!(self.is_empty());
         *self = Self::default();
-    }
-
-    /// Reads once. Grows when it is full: the caller bounds what it waits for.
-    pub(super) fn poll_fill<T: AsyncRead + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        socket: &mut T,
-    ) -> Poll<io::Result<usize>> {
-        self.make_room(1);
-        let room = self.data.get_mut(self.end..).unwrap_or_default();
-        let mut read = ReadBuf::new(room);
-        ready!(Pin::new(socket).poll_read(cx, &mut read))?;
-        let count = read.filled().len();
-        self.end += count;
-        Poll::Ready(Ok(count))
-    }
-
-    /// Grows for a body if the last read filled the whole buffer.
-    pub(super) fn prefer_large(&mut self) {
-        if self.len() == self.data.len() && self.data.len() < LARGE {
-            self.data.resize(LARGE, 0);
-        }
     }
 
     fn make_room(&mut self, count: usize) {

@@ -12,6 +12,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
@@ -115,11 +116,11 @@ fn awake<F: Front, T: Transport>(
 ) -> impl Future<Output = (Io<T>, Stop)> {
     let service = service_fn(|request| call::<F>(request, connection, link, worker));
     // Boxed, so that a sleeping connection does not keep the room.
-    let mut hyper = Box::new(builder(&worker.limits).serve_connection(io, service));
+    let mut hyper = Box::new(builder(&worker.limits).serve_connection(TokioIo::new(io), service));
     async move {
         let stop = poll_fn(|cx| poll_stop(&mut hyper, link, watch, begun.as_mut(), worker, cx)).await;
         // What hyper has read and not served is nothing, or part of a message whose connection ends here.
-        (hyper.into_parts().io, stop)
+        (hyper.into_parts().io.into_inner(), stop)
     }
 }
 
@@ -174,7 +175,7 @@ fn call<F: Front>(
 
 /// Polls hyper until there is a reason to stop.
 fn poll_stop<F: Front, T: Transport, S>(
-    hyper: &mut http1::Connection<Io<T>, S>,
+    hyper: &mut http1::Connection<TokioIo<Io<T>>, S>,
     link: &Link,
     watch: &mut Watch,
     begun: Pin<&mut impl Future<Output = ()>>,

@@ -1,6 +1,6 @@
 //! The IO wrapper under hyper's HTTP/1 server.
 //!
-//! It reads the socket into its own buffer and hands hyper exactly one head, then exactly the bytes of that message, and
+//! It reads the socket into the room that hyper has and lets it keep exactly one head, then exactly the bytes of that message, and
 //! the next head only when the call is closed: its answer is written and its body read to the end. From this follow
 //!
 //! - pipelined requests that wait here and not in hyper, which goes on noticing that a client left;
@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::BodyTracker;
 use super::buffer::Buffer;
@@ -35,6 +35,7 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection:
 #[derive(Debug)]
 pub(super) struct Io<T> {
     socket: T,
+    /// Read and not given to hyper: part of a head, or the requests behind.
     buffer: Buffer,
     /// Bytes at the front of the buffer that hyper may have.
     cleared: usize,
@@ -137,11 +138,14 @@ impl<T: Transport> Io<T> {
         self.buffer.push(bytes);
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>, waiting: Waiting) -> Poll<io::Result<usize>> {
+    /// Reads once, into the room of hyper's.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>, waiting: Waiting) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
-        let filled = self.buffer.poll_fill(cx, &mut self.socket);
+        let before = room.filled().len();
+        let filled = Pin::new(&mut self.socket).poll_read(cx, room);
+        let filled = filled.map_ok(|()| room.filled().len() - before);
         self.blocked = filled.is_pending();
         match filled {
             Poll::Pending if waiting != Waiting::Nothing => self.link.wait_for(waiting),
@@ -151,77 +155,78 @@ impl<T: Transport> Io<T> {
         filled
     }
 
-    /// Reads until a head is whole and clears it, or hands out the stand-in. `false` at the end of the connection.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        loop {
-            if let Some(rejection) = self.link.take_order() {
+    /// Reads on in a message until hyper may have more of it, in its room already or cleared in the buffer, or until the
+    /// phase is another. `false` at the end of the connection.
+    fn poll_message(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let at_head = matches!(self.phase, Phase::Head(_));
+        if let Some(rejection) = self.link.take_order() {
+            if at_head {
                 self.refuse(rejection);
-                return Poll::Ready(Ok(true));
+            } else {
+                debug_assert_eq!(rejection, Rejection::RequestTimeout);
+                self.phase = Phase::Failed(UploadFault::Stalled);
             }
-            let Phase::Head(scanner) = &mut self.phase else { return Poll::Ready(Ok(true)) };
-            match scanner.scan(self.buffer.bytes()) {
-                Ok(Scan::Skip(count)) => self.buffer.consume(count),
-                Ok(Scan::Head { length, framing }) => {
-                    self.clear_message(length, BodyTracker::new(framing));
+            return Poll::Ready(Ok(true));
+        }
+        let mut step = self.phase.examine(self.buffer.bytes());
+        loop {
+            match step {
+                Step::More => {}
+                Step::Drop(count) => {
+                    self.buffer.consume(count);
+                    step = self.phase.examine(self.buffer.bytes());
+                    continue;
+                }
+                Step::Clear(count) => {
+                    self.called &= !at_head;
+                    self.cleared = count;
                     return Poll::Ready(Ok(true));
                 }
-                Ok(Scan::Partial) => {
-                    let waiting = if self.buffer.is_empty() { Waiting::Idle } else { Waiting::Head };
-                    if ready!(self.poll_fill(cx, waiting))? == 0 {
-                        // Half a head and the end: nobody waits for an answer.
-                        self.buffer.consume(self.buffer.len());
-                        return Poll::Ready(Ok(false));
-                    }
-                }
-                Err(rejection) => {
+                Step::Refuse(rejection) => {
                     self.refuse(rejection);
                     return Poll::Ready(Ok(true));
                 }
             }
-        }
-    }
-
-    /// Clears a head and what has arrived of its body, so that hyper gets both in one read.
-    fn clear_message(&mut self, head: usize, mut body: BodyTracker) {
-        self.called = false;
-        let rest = self.buffer.bytes().get(head..).unwrap_or_default();
-        (self.cleared, self.phase) = match body.advance(rest) {
-            Ok(count) if body.is_done() => (head + count, Phase::Open),
-            Ok(count) => (head + count, Phase::Body(body)),
-            Err(_) => (head, Phase::Failed(UploadFault::Malformed)),
-        };
-    }
-
-    /// Reads more of a body and clears it. `false` at the end of the connection.
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if let Some(rejection) = self.link.take_order() {
-            debug_assert_eq!(rejection, Rejection::RequestTimeout);
-            self.phase = Phase::Failed(UploadFault::Stalled);
-            return Poll::Ready(Ok(true));
-        }
-        if self.buffer.is_empty() && ready!(self.poll_fill(cx, Waiting::Body))? == 0 {
-            return Poll::Ready(Ok(false));
-        }
-        let Phase::Body(body) = &mut self.phase else { return Poll::Ready(Ok(true)) };
-        match body.advance(self.buffer.bytes()) {
-            Ok(count) => {
-                self.cleared = count;
-                if body.is_done() {
-                    self.phase = Phase::Open;
-                } else {
-                    self.buffer.prefer_large();
-                }
+            let waiting = match (at_head, self.buffer.is_empty()) {
+                (true, true) => Waiting::Idle,
+                (true, false) => Waiting::Head,
+                (false, _) => Waiting::Body,
+            };
+            let from = room.filled().len();
+            if ready!(self.poll_fill(cx, room, waiting))? == 0 {
+                // Half a head and the end: nobody waits for an answer.
+                self.buffer.consume(self.buffer.len());
+                return Poll::Ready(Ok(false));
             }
-            Err(_) => self.phase = Phase::Failed(UploadFault::Malformed),
+            let came = room.filled().get(from..).unwrap_or_default();
+            if !self.buffer.is_empty() {
+                self.buffer.push(came);
+                room.set_filled(from);
+                step = self.phase.examine(self.buffer.bytes());
+                continue;
+            }
+            step = self.phase.examine(came);
+            // As a rule it is all for hyper, and stays where it is.
+            let kept = if let Step::Clear(count) = step { count } else { 0 };
+            self.buffer.push(came.get(kept..).unwrap_or_default());
+            room.set_filled(from + kept);
+            if kept > 0 {
+                self.called &= !at_head;
+                self.link.handed(kept);
+                return Poll::Ready(Ok(true));
+            }
         }
-        Poll::Ready(Ok(true))
     }
 
     /// While a call is open: only notices that the client left. Pipelined bytes are kept here, up to the buffer's size;
     /// beyond it the socket is not read, and the end not noticed, until the call is closed.
-    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_watch(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while !self.buffer.is_full() {
-            if ready!(self.poll_fill(cx, Waiting::Nothing))? == 0 {
+            let from = room.filled().len();
+            let count = ready!(self.poll_fill(cx, room, Waiting::Nothing))?;
+            self.buffer.push(room.filled().get(from..).unwrap_or_default());
+            room.set_filled(from);
+            if count == 0 {
                 if std::mem::replace(&mut self.told_end, true) {
                     return Poll::Ready(Ok(()));
                 }
@@ -283,38 +288,80 @@ impl<T: Transport> Io<T> {
     }
 }
 
-impl<T: Transport> Read for Io<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut cursor: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
+/// What is to be done with bytes of a message.
+enum Step {
+    /// Too few of them.
+    More,
+    /// So many are no part of it.
+    Drop(usize),
+    /// hyper may have so many.
+    Clear(usize),
+    Refuse(Rejection),
+}
+
+impl Phase {
+    /// Looks at the bytes that come next.
+    fn examine(&mut self, bytes: &[u8]) -> Step {
+        match self {
+            Self::Head(scanner) => match scanner.scan(bytes) {
+                Ok(Scan::Partial) => Step::More,
+                Ok(Scan::Skip(count)) => Step::Drop(count),
+                Ok(Scan::Head { length, framing }) => {
+                    // With what has arrived of the body, so that hyper gets both in one read.
+                    *self = Self::Body(BodyTracker::new(framing));
+                    match self.examine(bytes.get(length..).unwrap_or_default()) {
+                        Step::Clear(count) => Step::Clear(length + count),
+                        Step::More | Step::Drop(_) | Step::Refuse(_) => Step::Clear(length),
+                    }
+                }
+                Err(rejection) => Step::Refuse(rejection),
+            },
+            Self::Body(body) if bytes.is_empty() && !body.is_done() => Step::More,
+            Self::Body(body) => match body.advance(bytes) {
+                Ok(count) => {
+                    if body.is_done() {
+                        *self = Self::Open;
+                    }
+                    Step::Clear(count)
+                }
+                Err(_) => {
+                    *self = Self::Failed(UploadFault::Malformed);
+                    Step::Clear(0)
+                }
+            },
+            Self::Open | Self::Refused | Self::Failed(_) => Step::Clear(0),
+        }
+    }
+}
+
+impl<T: Transport> AsyncRead for Io<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        let from = room.filled().len();
         loop {
             if this.cleared > 0 {
-                let count = this.cleared.min(cursor.remaining());
-                cursor.put_slice(this.buffer.bytes().get(..count).unwrap_or_default());
+                let count = this.cleared.min(room.remaining());
+                room.put_slice(this.buffer.bytes().get(..count).unwrap_or_default());
                 this.buffer.consume(count);
                 this.cleared -= count;
                 this.link.handed(count);
                 return Poll::Ready(Ok(()));
             }
             let more = match this.phase {
-                Phase::Head(_) => ready!(this.poll_head(cx))?,
-                Phase::Body(_) => ready!(this.poll_body(cx))?,
-                Phase::Open => return this.poll_watch(cx),
+                Phase::Head(_) | Phase::Body(_) => ready!(this.poll_message(cx, room))?,
+                Phase::Open => return this.poll_watch(cx, room),
                 // hyper closes after the answer; until then there is nothing to wait for.
                 Phase::Refused => return Poll::Pending,
                 Phase::Failed(error) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error))),
             };
-            if !more {
+            if !more || room.filled().len() > from {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 }
 
-impl<T: Transport> Write for Io<T> {
+impl<T: Transport> AsyncWrite for Io<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_automatic() {
             return Poll::Ready(Ok(bytes.len()));
