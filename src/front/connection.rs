@@ -1,11 +1,13 @@
 //! One client connection as the front sees it.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 
 use super::prepared::Prepared;
@@ -78,15 +80,25 @@ impl Scope {
         let ip = peer.address.ip().to_canonical();
         let trusted = prepared.snapshot.trusted_proxies.iter().any(|net| net.contains(&ip));
         let proto = if peer.tls { "https" } else { "http" };
-        // An IPv6 address is quoted and bracketed in `forwarded` (RFC 7239 section 6).
-        let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
-        let value = |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        let value =
+            |text: Bytes| HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        // An IPv6 address is quoted and bracketed in `forwarded` (RFC 7239 section 6). The address is written once, and the
+        // other value is a part of this one.
+        let (before, after) = if ip.is_ipv6() { ("for=\"[", "]\"") } else { ("for=", "") };
+        let mut text = BytesMut::with_capacity(64);
+        // Bytes take everything.
+        let _ = write!(text, "{before}{ip}");
+        let node = before.len()..text.len();
+        for part in [after, ";proto=", proto] {
+            text.extend_from_slice(part.as_bytes());
+        }
+        let text = text.freeze();
         let edge = Edge {
-            peer: value(ip.to_string()),
+            peer: value(text.slice(node)),
             proto: HeaderValue::from_static(proto),
-            forwarded: value(format!("for={node};proto={proto}")),
+            forwarded: value(text),
             // A byte sequence of structured fields (RFC 9440 section 2.2).
-            certificate: peer.certificate.as_ref().map(|der| value(format!(":{}:", STANDARD.encode(der)))),
+            certificate: peer.certificate.as_ref().map(|der| value(format!(":{}:", STANDARD.encode(der)).into())),
         };
         Self { prepared, memo: TokenMemo::default(), trusted, edge }
     }

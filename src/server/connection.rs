@@ -4,14 +4,14 @@
 //! a preface that is no HTTP/1 request (RFC 9113 section 3.4). hyper-util's `auto` is not used: it waits for these bytes
 //! without a limit and serves HTTP/1 to a client that agreed to HTTP/2.
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use bytes::BytesMut;
 use futures_util::future::Either;
-use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -20,13 +20,13 @@ use super::entrance::Steps;
 use super::listener::{Accepted, Handshake, Refused};
 use super::peer::{Peer, Protocol, TlsPeer};
 use super::proxy_protocol::{Fault, ProxyProtocol};
-use super::socket::{First, Prefixed, Socket, Transport};
+use super::socket::{Prefixed, Socket, Transport, poll_read_shared};
 use super::tls::Tls;
 use super::{Context, Front, h1, h2};
 use crate::policy::binding::Thumbprint;
 
 /// How an HTTP/2 connection begins (RFC 9113 section 3.4).
-const PREFACE: &[u8; First::MOST] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a connection without a request is kept when a drain begins.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ enum Channel {
 struct Begun {
     peer: Peer,
     /// What was read to find that out.
-    first: First,
+    first: BytesMut,
     /// When it began to arrive.
     since: Instant,
 }
@@ -74,7 +74,7 @@ async fn begin<F: Front>(
     peer: Peer,
     context: Arc<Context<F>>,
 ) -> Option<(Channel, Begun)> {
-    let mut begun = Begun { peer, first: First::default(), since: Instant::now() };
+    let mut begun = Begun { peer, first: BytesMut::new(), since: Instant::now() };
     // Boxed again: headers and handshakes need room that other silent connections should not have.
     if let Some(proxy) = &steps.proxy {
         Box::pin(introduce(&mut socket, proxy, &mut begun, &context)).await?;
@@ -160,16 +160,16 @@ fn thumbprint(certificate: &[u8]) -> Thumbprint {
 /// Lets the first bytes choose.
 async fn choose<F: Front>(mut socket: Socket, begun: &mut Begun, context: &Context<F>) -> Option<Socket> {
     let first = &mut begun.first;
-    while first.length < First::MOST && PREFACE.starts_with(first.as_slice()) {
+    while first.len() < PREFACE.len() && PREFACE.starts_with(first) {
         match read_first(&mut socket, first, context).await.ok()? {
-            0 if first.length == 0 => return None,
+            0 if first.is_empty() => return None,
             // Half a preface, or the first bytes of POST, and then too slow: that is for HTTP/1 to answer.
             0 => break,
-            count if count == first.length => begun.since = Instant::now(),
+            count if count == first.len() => begun.since = Instant::now(),
             _ => {}
         }
     }
-    if first.as_slice() == PREFACE {
+    if first.starts_with(PREFACE) {
         begun.peer.protocol = Protocol::Http2;
     }
     Some(socket)
@@ -178,21 +178,19 @@ async fn choose<F: Front>(mut socket: Socket, begun: &mut Begun, context: &Conte
 /// Reads on; 0 at the end of the connection or of the time.
 async fn read_first<F: Front, T: Transport>(
     socket: &mut T,
-    first: &mut First,
+    first: &mut BytesMut,
     context: &Context<F>,
 ) -> io::Result<usize> {
-    let room = first.bytes.get_mut(first.length..).unwrap_or_default();
-    let count = tokio::select! {
+    let read = poll_fn(|cx| poll_read_shared(socket, cx, first));
+    tokio::select! {
         biased;
-        read = context.timer.timeout(context.limits.head_timeout, socket.read(room)) => read.unwrap_or(Ok(0))?,
+        read = context.timer.timeout(context.limits.head_timeout, read) => read.unwrap_or(Ok(0)),
         // Who has just connected is about to send; who connected in advance can leave.
         _ = async {
             context.drain.begun().await;
             context.timer.timeout(DRAIN_GRACE, pending::<()>()).await
-        } => 0,
-    };
-    first.length += count;
-    Ok(count)
+        } => Ok(0),
+    }
 }
 
 /// Serves what was chosen.

@@ -66,6 +66,10 @@ pub fn bind(address: SocketAddr, workers: usize, takeover: bool) -> Result<Vec<T
     Ok(listeners)
 }
 
+/// Whether accepted sockets have the options of their listener. Answers are written whole, and waiting for more to send
+/// would only delay them (`TCP_NODELAY`).
+const INHERITED: bool = cfg!(target_os = "linux");
+
 fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Binding again at once after a restart, while old connections are in TIME_WAIT.
@@ -76,6 +80,9 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     #[cfg(not(unix))]
     let _ = shared;
     socket.set_nonblocking(true)?;
+    if INHERITED {
+        socket.set_tcp_nodelay(true)?;
+    }
     socket.bind(&address.into())?;
     if shared {
         socket.listen(BACKLOG)?;
@@ -235,8 +242,9 @@ pub(super) async fn accept(
         wait_for_room(stats, &most).await;
         match listener.accept().await {
             Ok((stream, address)) => {
-                // Answers are written whole; waiting for more to send would only delay them.
-                let _ = stream.set_nodelay(true);
+                if !INHERITED {
+                    let _ = stream.set_nodelay(true);
+                }
                 return Accepted { stream, address, counted: Counted::open(stats) };
             }
             Err(error) => {
@@ -278,6 +286,15 @@ mod tests {
         assert!(text.contains(&address.to_string()) && text.contains("stop the process"), "{text}");
         bind(address, 1, true).expect("taken over on purpose");
         drop(other);
+    }
+
+    #[tokio::test]
+    async fn answers_on_an_accepted_socket_do_not_wait_for_more() {
+        let listener = bind(any(), 1, false).expect("bind").remove(0);
+        let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        let listener = tokio::net::TcpListener::from_std(listener).expect("registered");
+        let accepted = accept(&listener, &Arc::default(), || 1).await;
+        assert!(accepted.stream.nodelay().expect("an option"));
     }
 
     #[test]

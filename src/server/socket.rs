@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -117,45 +118,50 @@ fn gathered<R>(slices: &[IoSlice<'_>], write: impl FnOnce(&[u8]) -> R) -> Option
     })
 }
 
+/// Most bytes that are read at once while a connection has no buffer of its own; most heads fit.
+const SHARED: usize = 4 * 1024;
+
+/// Reads once and adds what came to `to`; says how much it was, 0 at the end. Until something comes no memory is needed but
+/// what all connections of the thread share.
+pub(super) fn poll_read_shared<T: AsyncRead + Unpin>(
+    socket: &mut T,
+    cx: &mut Context<'_>,
+    to: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    thread_local! {
+        static ROOM: RefCell<[u8; SHARED]> = const { RefCell::new([0; SHARED]) };
+    }
+    ROOM.with_borrow_mut(|room| {
+        let mut read = ReadBuf::new(room);
+        ready!(Pin::new(socket).poll_read(cx, &mut read))?;
+        to.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+}
+
 /// A transport with bytes before it that were read to look at them.
 #[derive(Debug)]
 pub(super) struct Prefixed<T> {
-    first: First,
-    given: usize,
+    first: BytesMut,
     inner: T,
 }
 
-/// The first bytes of a connection, as many as tell HTTP/2 from HTTP/1.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct First {
-    pub(super) bytes: [u8; Self::MOST],
-    pub(super) length: usize,
-}
-
-impl First {
-    pub(super) const MOST: usize = 24;
-
-    pub(super) fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-}
-
 impl<T> Prefixed<T> {
-    pub(super) const fn new(first: First, inner: T) -> Self {
-        Self { first, given: 0, inner }
+    pub(super) const fn new(first: BytesMut, inner: T) -> Self {
+        Self { first, inner }
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Prefixed<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let rest = this.first.as_slice().get(this.given..).unwrap_or_default();
-        if rest.is_empty() {
+        if this.first.is_empty() {
             return Pin::new(&mut this.inner).poll_read(cx, buf);
         }
-        let count = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..count]);
-        this.given += count;
+        buf.put_slice(&this.first.split_to(this.first.len().min(buf.remaining())));
+        if this.first.is_empty() {
+            this.first = BytesMut::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -4,16 +4,17 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::framing::HeadLimits;
@@ -24,7 +25,7 @@ use crate::policy::rejection::Rejection;
 use crate::server::answer::Answer;
 use crate::server::body::{LEFT_BYTES, RequestBody};
 use crate::server::limits::Limits;
-use crate::server::socket::{First, Transport};
+use crate::server::socket::Transport;
 use crate::server::{Context as Worker, Front};
 
 /// Bytes that hyper queues of an answer before it waits for the client. Also bounds its read buffer, which never holds
@@ -33,9 +34,6 @@ const QUEUED_BYTES: usize = 64 * 1024;
 
 /// How long the client may take to read the last answer and close, after we have closed our side.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Bytes that a sleeping connection can take; more stay in the kernel until it is awake.
-const WAKING_BYTES: usize = 16;
 
 /// Why the driver stopped polling hyper.
 enum Stop {
@@ -58,7 +56,7 @@ enum Stop {
 /// Serves a connection from which `first` was read, beginning at `since`, until it is closed.
 pub(in crate::server) fn serve<F: Front, T: Transport>(
     socket: T,
-    first: First,
+    first: BytesMut,
     since: Instant,
     connection: Arc<F::Connection>,
     worker: Arc<Worker<F>>,
@@ -66,7 +64,7 @@ pub(in crate::server) fn serve<F: Front, T: Transport>(
     let limits = &worker.limits;
     let link = Arc::new(Link::new(worker.drain.clone()));
     let head = HeadLimits { head_bytes: limits.head_bytes, uri_bytes: limits.uri_bytes, fields: limits.fields };
-    let mut io = Io::new(socket, first.as_slice(), head, Arc::clone(&link));
+    let mut io = Io::new(socket, first, head, Arc::clone(&link));
     let mut watch = Watch::new(&worker.timer, since, limits);
     async move {
         let mut begun = pin!(worker.drain.begun());
@@ -117,8 +115,21 @@ fn awake<F: Front, T: Transport>(
     let service = service_fn(|request| call::<F>(request, connection, link, worker));
     // Boxed, so that a sleeping connection does not keep the room.
     let mut hyper = Box::new(builder(&worker.limits).serve_connection(TokioIo::new(io), service));
+    // Looked at in each poll, told only when it changes, which a task never does.
+    let mut driver: Option<Waker> = None;
     async move {
-        let stop = poll_fn(|cx| poll_stop(&mut hyper, link, watch, begun.as_mut(), worker, cx)).await;
+        let stop = poll_fn(|cx| {
+            if !driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+                link.driven_by(cx.waker());
+                driver = Some(cx.waker().clone());
+                // From now on it wakes this task.
+                if !worker.drain.has_begun() {
+                    let _ = begun.as_mut().poll(cx);
+                }
+            }
+            poll_stop(&mut hyper, link, watch, worker, cx)
+        });
+        let stop = stop.await;
         // What hyper has read and not served is nothing, or part of a message whose connection ends here.
         (hyper.into_parts().io.into_inner(), stop)
     }
@@ -178,16 +189,14 @@ fn poll_stop<F: Front, T: Transport, S>(
     hyper: &mut http1::Connection<TokioIo<Io<T>>, S>,
     link: &Link,
     watch: &mut Watch,
-    begun: Pin<&mut impl Future<Output = ()>>,
     worker: &Worker<F>,
     cx: &mut Context<'_>,
 ) -> Poll<Stop>
 where
     S: HttpService<Incoming, ResBody = Answer<F::Body>, Error = Infallible>,
 {
-    let mut begun = Some(begun);
     loop {
-        link.before_poll(cx);
+        link.before_poll();
         if let Poll::Ready(ended) = Pin::new(&mut *hyper).poll(cx) {
             let switched = link.take_tunnel();
             return Poll::Ready(match ended {
@@ -219,11 +228,8 @@ where
             Verdict::WriteLate => return Poll::Ready(Stop::Stuck),
         }
         // A head that has begun is awaited and answered, with `connection: close`.
-        if view.waiting == Waiting::Idle {
-            let drain = worker.drain.has_begun() || begun.take().is_some_and(|begun| begun.poll(cx).is_ready());
-            if drain {
-                return Poll::Ready(Stop::Idle);
-            }
+        if view.waiting == Waiting::Idle && worker.drain.has_begun() {
+            return Poll::Ready(Stop::Idle);
         }
         return Poll::Pending;
     }
@@ -247,16 +253,8 @@ fn poll_sleep<F: Front, T: Transport>(
 ) -> Poll<Wake> {
     debug_assert!(io.is_idle(), "a connection with an open call fell asleep");
     io.release();
-    let mut bytes = [0; WAKING_BYTES];
-    let mut read = ReadBuf::new(&mut bytes);
-    if let Poll::Ready(result) = tokio::io::AsyncRead::poll_read(Pin::new(io.socket()), cx, &mut read) {
-        return Poll::Ready(match (result, read.filled()) {
-            (Err(_), _) | (Ok(()), []) => Wake::End,
-            (Ok(()), filled) => {
-                io.feed(filled);
-                Wake::Bytes
-            }
-        });
+    if let Poll::Ready(read) = io.poll_wake(cx) {
+        return Poll::Ready(if matches!(read, Ok(1..)) { Wake::Bytes } else { Wake::End });
     }
     if watch.is_past(cx, until) || worker.drain.has_begun() || begun.poll(cx).is_ready() {
         return Poll::Ready(Wake::Close);

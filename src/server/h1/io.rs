@@ -1,7 +1,8 @@
 //! The IO wrapper under hyper's HTTP/1 server.
 //!
-//! It reads the socket into the room that hyper has and lets it keep exactly one head, then exactly the bytes of that message, and
-//! the next head only when the call is closed: its answer is written and its body read to the end. From this follow
+//! It reads the socket into the room that hyper has and lets it keep exactly one head, then exactly the bytes of that
+//! message, and the next head only when the call is closed: its answer is written and its body read to the end. From this
+//! follow
 //!
 //! - pipelined requests that wait here and not in hyper, which goes on noticing that a client left;
 //! - refusals of ours on heads that hyper would take, or would answer itself: hyper is shown a stand-in request instead,
@@ -19,24 +20,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::BodyTracker;
-use super::buffer::Buffer;
 use super::framing::{HeadLimits, HeadScanner, Scan};
 use super::link::{Link, Waiting};
 use crate::policy::rejection::Rejection;
-use crate::server::socket::Transport;
+use crate::server::socket::{Transport, poll_read_shared};
 use crate::upstream::upload::UploadFault;
 
 /// What hyper sees instead of a request that must be refused. The host is one that cannot exist (RFC 6761 section 6.4).
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
 
+/// Bytes that may wait behind an open call.
+const BEHIND_BYTES: usize = 4 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Io<T> {
     socket: T,
-    /// Read and not given to hyper: part of a head, or the requests behind.
-    buffer: Buffer,
+    /// Read and not given to hyper: part of a head, or the requests behind. Owns no memory until there are any.
+    buffer: BytesMut,
     /// Bytes at the front of the buffer that hyper may have.
     cleared: usize,
     phase: Phase,
@@ -72,13 +76,11 @@ enum Phase {
 
 impl<T: Transport> Io<T> {
     /// A wrapper for a connection from which `first` was read.
-    pub(super) fn new(socket: T, first: &[u8], limits: HeadLimits, link: Arc<Link>) -> Self {
-        let mut buffer = Buffer::default();
-        buffer.push(first);
+    pub(super) fn new(socket: T, first: BytesMut, limits: HeadLimits, link: Arc<Link>) -> Self {
         let phase = Phase::Head(HeadScanner::new(limits));
         Self {
             socket,
-            buffer,
+            buffer: first,
             cleared: 0,
             phase,
             limits,
@@ -93,7 +95,7 @@ impl<T: Transport> Io<T> {
     }
 
     /// Whether no call is open and no byte is buffered: nothing is lost if hyper is dropped now.
-    pub(super) const fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Head(_)) && self.buffer.is_empty()
     }
 
@@ -110,7 +112,7 @@ impl<T: Transport> Io<T> {
     /// Shows hyper the stand-in next.
     pub(super) fn refuse(&mut self, rejection: Rejection) {
         self.link.refuse(rejection);
-        self.buffer.set(STAND_IN);
+        self.buffer = BytesMut::from(STAND_IN);
         self.cleared = STAND_IN.len();
         self.phase = Phase::Refused;
     }
@@ -122,20 +124,18 @@ impl<T: Transport> Io<T> {
 
     /// Takes what was read and not shown to hyper.
     pub(super) fn take_early(&mut self) -> Vec<u8> {
-        let early = self.buffer.bytes().to_vec();
-        self.buffer.consume(early.len());
-        self.buffer.release();
-        early
+        std::mem::take(&mut self.buffer).into()
     }
 
-    /// Gives the buffer's memory back.
+    /// Gives the buffer's memory back; it must be empty.
     pub(super) fn release(&mut self) {
-        self.buffer.release();
+        debug_assert!(self.buffer.is_empty());
+        self.buffer = BytesMut::new();
     }
 
-    /// Puts back what was read in the time without hyper.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
-        self.buffer.push(bytes);
+    /// Reads once without hyper, and says how much came.
+    pub(super) fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        poll_read_shared(&mut self.socket, cx, &mut self.buffer)
     }
 
     /// Reads once, into the room of hyper's.
@@ -168,13 +168,13 @@ impl<T: Transport> Io<T> {
             }
             return Poll::Ready(Ok(true));
         }
-        let mut step = self.phase.examine(self.buffer.bytes());
+        let mut step = self.phase.examine(&self.buffer);
         loop {
             match step {
                 Step::More => {}
                 Step::Drop(count) => {
-                    self.buffer.consume(count);
-                    step = self.phase.examine(self.buffer.bytes());
+                    self.buffer.advance(count);
+                    step = self.phase.examine(&self.buffer);
                     continue;
                 }
                 Step::Clear(count) => {
@@ -195,20 +195,20 @@ impl<T: Transport> Io<T> {
             let from = room.filled().len();
             if ready!(self.poll_fill(cx, room, waiting))? == 0 {
                 // Half a head and the end: nobody waits for an answer.
-                self.buffer.consume(self.buffer.len());
+                self.buffer.clear();
                 return Poll::Ready(Ok(false));
             }
             let came = room.filled().get(from..).unwrap_or_default();
             if !self.buffer.is_empty() {
-                self.buffer.push(came);
+                self.buffer.extend_from_slice(came);
                 room.set_filled(from);
-                step = self.phase.examine(self.buffer.bytes());
+                step = self.phase.examine(&self.buffer);
                 continue;
             }
             step = self.phase.examine(came);
             // As a rule it is all for hyper, and stays where it is.
             let kept = if let Step::Clear(count) = step { count } else { 0 };
-            self.buffer.push(came.get(kept..).unwrap_or_default());
+            self.buffer.extend_from_slice(came.get(kept..).unwrap_or_default());
             room.set_filled(from + kept);
             if kept > 0 {
                 self.called &= !at_head;
@@ -221,10 +221,10 @@ impl<T: Transport> Io<T> {
     /// While a call is open: only notices that the client left. Pipelined bytes are kept here, up to the buffer's size;
     /// beyond it the socket is not read, and the end not noticed, until the call is closed.
     fn poll_watch(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while !self.buffer.is_full() {
+        while self.buffer.len() < BEHIND_BYTES {
             let from = room.filled().len();
             let count = ready!(self.poll_fill(cx, room, Waiting::Nothing))?;
-            self.buffer.push(room.filled().get(from..).unwrap_or_default());
+            self.buffer.extend_from_slice(room.filled().get(from..).unwrap_or_default());
             room.set_filled(from);
             if count == 0 {
                 if std::mem::replace(&mut self.told_end, true) {
@@ -340,9 +340,9 @@ impl<T: Transport> AsyncRead for Io<T> {
         let from = room.filled().len();
         loop {
             if this.cleared > 0 {
-                let count = this.cleared.min(room.remaining());
-                room.put_slice(this.buffer.bytes().get(..count).unwrap_or_default());
-                this.buffer.consume(count);
+                let count = this.cleared.min(room.remaining()).min(this.buffer.len());
+                room.put_slice(this.buffer.get(..count).unwrap_or_default());
+                this.buffer.advance(count);
                 this.cleared -= count;
                 this.link.handed(count);
                 return Poll::Ready(Ok(()));

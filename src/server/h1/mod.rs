@@ -4,7 +4,6 @@
 //! connection meet, `watch` keeps the time, and `connection` drives all of it.
 
 pub mod body;
-mod buffer;
 pub(super) mod connection;
 pub mod framing;
 mod io;

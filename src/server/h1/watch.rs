@@ -121,12 +121,8 @@ impl Watch {
     }
 
     fn wait_until(&mut self, due: Instant, now: Instant, cx: &mut Context<'_>) {
+        // Else it is still to fire, early enough, and will wake the task that waited for it, which is this one.
         if self.set.is_none_or(|set| set > due || set <= now) {
-            self.deadline.reset(due - now);
-            self.set = Some(due);
-        }
-        // It can have fired for an earlier due time that does not matter any more.
-        if self.deadline.poll_elapsed(cx).is_ready() {
             self.deadline.reset(due - now);
             self.set = Some(due);
             let _ = self.deadline.poll_elapsed(cx);
