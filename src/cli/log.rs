@@ -1,7 +1,7 @@
 //! Both logs of a running gateway: what happens to it, on standard error, and the calls, where the operator wants them.
 
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -10,15 +10,13 @@ use anstream::{AutoStream, ColorChoice};
 use clap::{Args, ValueEnum};
 use sessiongate::config::snapshot::{AccessLog, LogConfig, LogFormat};
 use sessiongate::telemetry::access_log::{AccessLogger, LineFormat};
+use sessiongate::telemetry::queue::QueueGuard;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::failure::Failure;
 use super::log_file::LogFile;
-
-/// How much of the access log is written at once.
-const ACCESS_BUFFER: usize = 64 * 1024;
 
 /// Flags about logs.
 #[derive(Debug, Clone, Args)]
@@ -122,7 +120,7 @@ pub fn fileless() -> LogConfig {
 ///
 /// # Errors
 /// [`Failure::Input`] if the file cannot be written to.
-pub fn access_log(config: &LogConfig) -> Result<Option<(AccessLogger, WorkerGuard)>, Failure> {
+pub fn access_log(config: &LogConfig) -> Result<Option<(AccessLogger, QueueGuard)>, Failure> {
     let (file, format) = match &config.access {
         AccessLog::Off => return Ok(None),
         // A descriptor of its own: `Stdout` writes every line by itself, which costs a system call per line.
@@ -144,7 +142,8 @@ pub fn access_log(config: &LogConfig) -> Result<Option<(AccessLogger, WorkerGuar
             (Box::new(file) as Box<dyn Write + Send>, format)
         }
     };
-    Ok(Some(AccessLogger::new(BufWriter::with_capacity(ACCESS_BUFFER, file), format, config.clear_session_ids)))
+    let log = AccessLogger::new(file, format, config.clear_session_ids);
+    log.map(Some).map_err(|error| Failure::runtime("cannot start the thread of the access log", error))
 }
 
 fn line_format(format: LogFormat, stream: &impl RawStream) -> LineFormat {

@@ -9,7 +9,6 @@ use std::{io, thread};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tracing_appender::non_blocking::WorkerGuard;
 
 use super::clients;
 use super::entrance::Entrance;
@@ -28,6 +27,7 @@ use crate::gate::Gate;
 use crate::store::AnyStore;
 use crate::store::memory::{MemoryStore, Retention};
 use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::queue::QueueGuard;
 use crate::telemetry::{Recorder, Telemetry};
 use crate::timer::Timer;
 use crate::upstream::Upstreams;
@@ -68,7 +68,7 @@ pub struct Options {
     /// Where a reload reads it from; none: there is nothing to reload.
     pub load: Option<Load>,
     /// The access log, and the guard that flushes it at the end.
-    pub access_log: Option<(AccessLogger, WorkerGuard)>,
+    pub access_log: Option<(AccessLogger, QueueGuard)>,
     /// Whether ports that another process has are shared with it.
     pub takeover: bool,
 }
@@ -97,7 +97,7 @@ pub struct Gateway {
     bound: Vec<Bound>,
     control: Arc<Control>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    _log: Option<WorkerGuard>,
+    _log: Option<QueueGuard>,
 }
 
 /// What the threads of a gateway share.

@@ -1,18 +1,16 @@
-//! One line per call, refused and admitted alike. Lines go to a bounded queue and are written by a thread of their own;
-//! when the reader is too slow they are dropped and counted, never waited for.
+//! One line per call, refused and admitted alike. They are queued, never waited for: when the reader is too slow, lines
+//! are dropped and counted.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::io::Write as _;
-
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use std::io;
+use std::time::Duration;
 
 use super::labels::Labels;
+use super::queue::{LineQueue, QueueGuard};
 use super::record::CallRecord;
 use crate::policy::rejection::{Rejection, Why};
-
-/// Lines that may wait to be written.
-const QUEUE: usize = 16 * 1024;
+use crate::policy::time::Timestamp;
 
 /// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,46 +26,45 @@ pub enum LineFormat {
 
 /// Writes the access log.
 pub struct AccessLogger {
-    writer: NonBlocking,
+    queue: LineQueue,
     format: LineFormat,
     clear_session_ids: bool,
 }
 
 impl AccessLogger {
     /// A log to `writer`. Lines still queued are written when the guard is dropped.
+    ///
+    /// # Errors
+    /// If there can be no more threads.
     pub fn new(
-        writer: impl std::io::Write + Send + 'static,
+        writer: impl io::Write + Send + 'static,
         format: LineFormat,
         clear_session_ids: bool,
-    ) -> (Self, WorkerGuard) {
-        let (writer, guard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(QUEUE)
-            .lossy(true)
-            .thread_name("access-log")
-            .finish(writer);
-        (Self { writer, format, clear_session_ids }, guard)
+    ) -> io::Result<(Self, QueueGuard)> {
+        let (queue, guard) = LineQueue::start(writer, "access-log")?;
+        Ok((Self { queue, format, clear_session_ids }, guard))
     }
 
     /// Lines dropped so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.writer.error_counter().dropped_lines() as u64
+        self.queue.dropped()
     }
 
-    pub(super) fn write(&self, call: &CallRecord, labels: &Labels) {
+    /// Writes the line of a call that took `total`.
+    pub(super) fn write(&self, call: &CallRecord, total: Duration, labels: &Labels) {
         thread_local! {
             static LINE: RefCell<String> = const { RefCell::new(String::new()) };
         }
         LINE.with_borrow_mut(|line| {
             line.clear();
             let written = match self.format {
-                LineFormat::Json => self.json(line, call, labels),
-                LineFormat::Text { color } => self.text(line, call, labels, color),
+                LineFormat::Json => self.json(line, call, total, labels),
+                LineFormat::Text { color } => self.text(line, call, total, labels, color),
             };
             debug_assert!(written.is_ok(), "a string takes everything");
             line.push('\n');
-            // A full queue counts the line as dropped.
-            _ = self.writer.clone().write(line.as_bytes());
+            self.queue.push(line);
         });
     }
 
@@ -78,11 +75,13 @@ impl AccessLogger {
         }
     }
 
-    fn json(&self, line: &mut String, call: &CallRecord, labels: &Labels) -> std::fmt::Result {
-        write!(line, "{{\"time\":\"{}\",\"event\":\"call\"", millis(call))?;
+    fn json(&self, line: &mut String, call: &CallRecord, total: Duration, labels: &Labels) -> std::fmt::Result {
+        line.push_str("{\"time\":\"");
+        time(line, call.time)?;
+        line.push_str("\",\"event\":\"call\"");
         field(line, "request_id", call.request_id())?;
         field(line, "correlation_id", &String::from_utf8_lossy(call.correlation.as_bytes()))?;
-        field(line, "peer", &call.arrival.peer.to_string())?;
+        write!(line, ",\"peer\":\"{}\"", call.arrival.peer)?;
         field(line, "protocol", protocol(call))?;
         field(line, "method", method(call))?;
         field(line, "route", &labels.name(call.route))?;
@@ -96,9 +95,11 @@ impl AccessLogger {
         field(line, "verdict", if call.rejection.is_some() { "refused" } else { "admitted" })?;
         field(line, "code", call.code())?;
         if let Some(rejection) = call.rejection {
-            field(line, "reason", &reason(rejection))?;
+            let Reason { name, why } = reason(rejection);
+            line.extend([",\"reason\":\"", name, if why.is_empty() { "" } else { ":" }, why, "\""]);
         }
-        write!(line, ",\"status\":{},\"ended_by\":\"{}\"", call.status, call.ended_by.as_str())?;
+        number(line, "status", call.status);
+        field(line, "ended_by", call.ended_by.as_str())?;
         if !call.observed.counted.is_empty() || !call.observed.warned.is_empty() {
             let found = call.observed.counted.union(call.observed.warned);
             let list: Vec<_> = found.iter().map(|(name, fault)| format!("{name:?} {}", fault.as_str())).collect();
@@ -108,17 +109,26 @@ impl AccessLogger {
             field(line, "rate_rule", &labels.name(rule))?;
             field(line, "rate_severity", severity.as_str())?;
         }
-        for (name, span) in
-            [("admission_us", call.admitted), ("first_byte_us", call.first_byte), ("total_us", Some(call.elapsed()))]
-        {
+        let spans = [("admission_us", call.admitted), ("first_byte_us", call.first_byte), ("total_us", Some(total))];
+        for (name, span) in spans {
             if let Some(span) = span {
-                write!(line, ",\"{name}\":{}", span.as_micros())?;
+                number(line, name, u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
             }
         }
-        write!(line, ",\"bytes_in\":{},\"bytes_out\":{}}}", call.bytes_in, call.bytes_out)
+        number(line, "bytes_in", call.bytes_in);
+        number(line, "bytes_out", call.bytes_out);
+        line.push('}');
+        Ok(())
     }
 
-    fn text(&self, line: &mut String, call: &CallRecord, labels: &Labels, color: bool) -> std::fmt::Result {
+    fn text(
+        &self,
+        line: &mut String,
+        call: &CallRecord,
+        total: Duration,
+        labels: &Labels,
+        color: bool,
+    ) -> std::fmt::Result {
         let (on, off) = match call.status / 100 {
             _ if !color => ("", ""),
             2 | 3 => ("\u{1b}[32m", "\u{1b}[0m"),
@@ -127,11 +137,11 @@ impl AccessLogger {
         };
         let client = call.caller.as_ref().map_or("-", |caller| caller.owner().client.as_str());
         let session = self.session(call).unwrap_or_else(|| "-".into());
-        let (route, total) = (labels.name(call.route), call.elapsed());
-        let time = millis(call);
+        let route = labels.name(call.route);
+        time(line, call.time)?;
         write!(
             line,
-            "{time} {on}{}{off} {:7} {route} {} client={client} session={session} {total:.1?}",
+            " {on}{}{off} {:7} {route} {} client={client} session={session} {total:.1?}",
             call.status,
             method(call),
             call.code()
@@ -145,10 +155,20 @@ impl std::fmt::Debug for AccessLogger {
     }
 }
 
-/// RFC 3339 with milliseconds.
-fn millis(call: &CallRecord) -> String {
-    let secs = call.time.to_string();
-    format!("{}.{:03}Z", secs.trim_end_matches('Z'), call.time.as_millis() % 1000)
+/// RFC 3339 with milliseconds. What is the same for a second is written once.
+fn time(line: &mut String, time: Timestamp) -> std::fmt::Result {
+    thread_local! {
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != time.as_secs() {
+            *second = time.as_secs();
+            text.clear();
+            write!(text, "{time}")?;
+        }
+        line.push_str(text.trim_end_matches('Z'));
+        write!(line, ".{:03}Z", time.as_millis() % 1000)
+    })
 }
 
 fn method(call: &CallRecord) -> &'static str {
@@ -165,11 +185,15 @@ const fn protocol(call: &CallRecord) -> &'static str {
 }
 
 /// The finest reason we know: more than the caller is told.
-fn reason(rejection: Rejection) -> String {
-    match rejection {
-        Rejection::TokenInvalid(why) => format!("TokenInvalid:{}", why_name(why)),
-        other => other.row().reason.into(),
-    }
+struct Reason {
+    name: &'static str,
+    /// Why, where a reason has several causes, or empty.
+    why: &'static str,
+}
+
+fn reason(rejection: Rejection) -> Reason {
+    let why = if let Rejection::TokenInvalid(why) = rejection { why_name(why) } else { "" };
+    Reason { name: rejection.row().reason, why }
 }
 
 const fn why_name(why: Why) -> &'static str {
@@ -194,12 +218,28 @@ const fn why_name(why: Why) -> &'static str {
     }
 }
 
+/// A number field.
+fn number(line: &mut String, name: &str, number: impl itoa::Integer) {
+    line.extend([",\"", name, "\":", itoa::Buffer::new().format(number)]);
+}
+
 /// A string field; what is not plain ASCII is escaped (RFC 8259 section 7).
 fn field(line: &mut String, name: &str, value: &str) -> std::fmt::Result {
-    write!(line, ",\"{name}\":\"")?;
+    line.extend([",\"", name, "\":\""]);
+    if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        line.push_str(value);
+    } else {
+        escape(line, value)?;
+    }
+    line.push('"');
+    Ok(())
+}
+
+#[cold]
+fn escape(line: &mut String, value: &str) -> std::fmt::Result {
     for letter in value.chars() {
         match letter {
-            '"' | '\\' => write!(line, "\\{letter}")?,
+            '"' | '\\' => line.extend(['\\', letter]),
             ' '..='~' => line.push(letter),
             _ => {
                 for unit in letter.encode_utf16(&mut [0; 2]) {
@@ -208,6 +248,5 @@ fn field(line: &mut String, name: &str, value: &str) -> std::fmt::Result {
             }
         }
     }
-    line.push('"');
     Ok(())
 }

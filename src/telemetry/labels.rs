@@ -26,27 +26,33 @@ impl Label {
     }
 }
 
-/// All names ever configured in this process.
-#[derive(Debug, Default)]
+/// All names ever configured in this process, by their numbers; `-` has number zero.
+#[derive(Debug)]
 pub struct Labels(RwLock<Vec<Arc<str>>>);
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self(RwLock::new(vec!["-".into()]))
+    }
+}
 
 impl Labels {
     /// The number of `name`, a new one if it has none yet. After 65,535 names, which takes thousands of reloads with
     /// ever new names, further ones share [`Label::NONE`].
     pub fn intern(&self, name: &Arc<str>) -> Label {
         let mut names = self.0.write();
-        let place = names.iter().position(|known| known == name).unwrap_or_else(|| {
+        let known = names.iter().skip(1).position(|known| known == name).map(|place| place + 1);
+        let place = known.unwrap_or_else(|| {
             names.push(Arc::clone(name));
             names.len() - 1
         });
-        u16::try_from(place + 1).map_or(Label::NONE, Label)
+        u16::try_from(place).map_or(Label::NONE, Label)
     }
 
     /// The name of a number; `-` for none.
     #[must_use]
     pub fn name(&self, label: Label) -> Arc<str> {
-        let place = usize::from(label.0).checked_sub(1);
-        place.and_then(|place| self.0.read().get(place).cloned()).unwrap_or_else(|| Arc::from("-"))
+        self.0.read().get(usize::from(label.0)).cloned().unwrap_or_else(|| "-".into())
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod labels;
 pub mod metrics;
+pub mod queue;
 pub mod record;
 pub mod stats;
 
@@ -78,9 +79,10 @@ impl Recorder {
     }
 
     fn record(&self, call: &CallRecord) {
-        self.stats.record(call);
+        let total = call.elapsed();
+        self.stats.record(call, total);
         if let Some(log) = &self.telemetry.log {
-            log.write(call, &self.telemetry.labels);
+            log.write(call, total, &self.telemetry.labels);
         }
     }
 }

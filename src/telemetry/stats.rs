@@ -138,8 +138,7 @@ pub struct WorkerStats {
 }
 
 impl WorkerStats {
-    pub(super) fn record(&self, call: &CallRecord) {
-        let whole = call.elapsed();
+    pub(super) fn record(&self, call: &CallRecord, whole: Duration) {
         let mut stats = self.calls.lock();
         *stats.calls.entry(CallKey::of(call)).or_insert(0) += 1;
         at(&mut stats.durations, call.route).observe(whole);
