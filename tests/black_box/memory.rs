@@ -131,6 +131,27 @@ fn stalled_uploads_over_http1_cost_little() {
     drop(stalled);
 }
 
+/// Most that an idle connection may cost after it made a call. A debug build, and what the process itself grows by, are part
+/// of it; a release build needs a fourth.
+const IDLE: u64 = 12 << 10;
+
+#[test]
+fn idle_connections_cost_little_after_a_burst() {
+    const CONNECTIONS: u64 = 1500;
+    let (origin, _) = origin();
+    let gate = gate(&origin);
+    let session = gate.open();
+    let before = gate.resident();
+    let mut idle: Vec<_> = (0..CONNECTIONS).map(|_| gate.connect()).collect();
+    // All of them are awake at once. The gate answers by itself, so that no upstream connections are counted.
+    idle.iter_mut().for_each(|raw| raw.send(session.get("/session").bytes()));
+    for raw in &mut idle {
+        raw.reply().assert_status(200);
+    }
+    eventually("the connections sleep", || gate.resident().saturating_sub(before) / CONNECTIONS <= IDLE);
+    drop(idle);
+}
+
 type Sender = SendRequest<BoxBody<Bytes, Infallible>>;
 
 async fn connect(gate: &Gate) -> Sender {
