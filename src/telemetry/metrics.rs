@@ -80,7 +80,7 @@ metrics! {
     CONFIG_GENERATION = GAUGE "sessiongate_config_generation" [] "Number of the configuration in force, from 1 at start.";
     CONFIG_RELOADS = COUNTER "sessiongate_config_reloads_total" ["result"] "Reloads by result.";
     CONFIG_LAST_OK = GAUGE "sessiongate_config_last_reload_successful" [] "1 if the last reload was taken, 0 if it was refused and the configuration before stayed.";
-    LOG_DROPPED = COUNTER "sessiongate_log_lines_dropped_total" [] "Access log lines dropped because the reader was too slow.";
+    LOG_DROPPED = COUNTER "sessiongate_log_lines_dropped_total" [] "Access log lines dropped because the reader was too slow or the disk full.";
     DRAINING = GAUGE "sessiongate_draining" [] "1 while the gateway is shutting down.";
 }
 
