@@ -30,6 +30,7 @@ use crate::store::memory::{MemoryStore, Retention};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::{Recorder, Telemetry};
 use crate::timer::Timer;
+use crate::trail::{Trail, TrailError};
 use crate::upstream::Upstreams;
 
 /// How often expired sessions are swept and idle upstream connections are closed.
@@ -50,6 +51,9 @@ pub enum StartError {
     /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The trail cannot be written.
+    #[error(transparent)]
+    Trail(#[from] TrailError),
     /// A thread or a runtime cannot be made.
     #[error("the gateway cannot start its threads: {0}")]
     Thread(#[from] io::Error),
@@ -105,6 +109,7 @@ struct Control {
     gate: Arc<Gate>,
     issuers: Arc<Issuers>,
     upstreams: Arc<Upstreams>,
+    trail: Arc<Trail>,
     live: Arc<Live>,
     load: Option<Load>,
     limits: Arc<ArcSwap<Limits>>,
@@ -141,6 +146,7 @@ impl Gateway {
         let workers = snapshot.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
         let (log, guard) = access_log.unzip();
         let telemetry = Arc::new(Telemetry::new(log));
+        let trail = Trail::new(Arc::clone(&telemetry));
         let mut sockets: Vec<Vec<WorkerListener>> = (0..workers).map(|_| Vec::new()).collect();
         let (mut bound, mut entrances) = (Vec::new(), Vec::new());
         for config in &snapshot.listeners {
@@ -168,6 +174,8 @@ impl Gateway {
         let process = prometheus::Registry::new();
         process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
 
+        let opened = trail.open(snapshot.trail.as_ref())?;
+        trail.adopt(opened)?;
         let (issuers, upstreams) = (Issuers::default(), Upstreams::default());
         issuers.adopt(&mut snapshot.auth);
         upstreams.resolve(snapshot.generation, &snapshot.pools, &snapshot.resolver);
@@ -176,6 +184,7 @@ impl Gateway {
             limits: Arc::new(ArcSwap::from_pointee(limits(&snapshot))),
             issuers: Arc::new(issuers),
             upstreams: Arc::new(upstreams),
+            trail,
             live: Arc::new(Live::new(snapshot)),
             load,
             entrances,
@@ -198,14 +207,15 @@ impl Gateway {
             threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 let _working = Working(Arc::clone(&control));
                 worker::run(listeners, context, |timer| {
-                    let recorder = Arc::new(Recorder::new(telemetry));
-                    let proxy = Arc::new(Proxy::new(
+                    let recorder = Recorder::new(telemetry).with_keeper(control.trail.keeper());
+                    let proxy = Proxy::new(
                         Arc::clone(&control.gate),
                         Arc::clone(&control.live),
-                        recorder,
+                        Arc::new(recorder),
                         timer.clone(),
                         Arc::clone(&control.upstreams),
-                    ));
+                    );
+                    let proxy = Arc::new(proxy.with_trail(Arc::clone(&control.trail)));
                     proxies.lock().push(Arc::clone(&proxy));
                     tokio::spawn(reap(Arc::clone(&proxy)));
                     proxy
@@ -216,6 +226,7 @@ impl Gateway {
             gate: Arc::clone(&control.gate),
             live: Arc::clone(&control.live),
             telemetry,
+            trail: Arc::clone(&control.trail),
             upstreams: Arc::clone(&control.upstreams),
             proxies: Box::new(move || proxies.lock().clone()),
             connections: Box::new(move || stats.counts()),
@@ -268,6 +279,7 @@ impl Gateway {
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the gateway panicked")));
             outcome = outcome.and(ended);
         }
+        self.control.trail.end();
         outcome
     }
 }
@@ -329,6 +341,8 @@ impl Control {
         let generation = self.live.generation() + 1;
         let loaded = load(generation).and_then(|snapshot| {
             let entrances = self.open_entrances(&snapshot).map_err(|error| error.to_string())?;
+            let trail = self.trail.open(snapshot.trail.as_ref()).map_err(|error| error.to_string())?;
+            self.trail.adopt(trail).map_err(|error| error.to_string())?;
             Ok((snapshot, entrances))
         });
         match loaded {

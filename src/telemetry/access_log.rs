@@ -79,7 +79,7 @@ impl AccessLogger {
     }
 
     fn json(&self, line: &mut String, call: &CallRecord, labels: &Labels) -> std::fmt::Result {
-        write!(line, "{{\"time\":\"{}\",\"event\":\"call\"", millis(call))?;
+        write!(line, "{{\"time\":\"{}\",\"event\":\"call\"", call.time.precise())?;
         field(line, "request_id", call.request_id())?;
         field(line, "correlation_id", &String::from_utf8_lossy(call.correlation.as_bytes()))?;
         field(line, "peer", &call.arrival.peer.to_string())?;
@@ -128,7 +128,7 @@ impl AccessLogger {
         let client = call.caller.as_ref().map_or("-", |caller| caller.owner().client.as_str());
         let session = self.session(call).unwrap_or_else(|| "-".into());
         let (route, total) = (labels.name(call.route), call.elapsed());
-        let time = millis(call);
+        let time = call.time.precise();
         write!(
             line,
             "{time} {on}{}{off} {:7} {route} {} client={client} session={session} {total:.1?}",
@@ -143,12 +143,6 @@ impl std::fmt::Debug for AccessLogger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AccessLogger").field("format", &self.format).finish_non_exhaustive()
     }
-}
-
-/// RFC 3339 with milliseconds.
-fn millis(call: &CallRecord) -> String {
-    let secs = call.time.to_string();
-    format!("{}.{:03}Z", secs.trim_end_matches('Z'), call.time.as_millis() % 1000)
 }
 
 fn method(call: &CallRecord) -> &'static str {

@@ -44,6 +44,7 @@ mod shutdown;
 mod smuggling;
 mod token_attacks;
 mod tokens;
+mod trail;
 mod upgrades;
 mod upstream_http2;
 mod upstream_tls;
