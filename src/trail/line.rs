@@ -130,6 +130,41 @@ impl Line<'_> {
         out.write_all(b"\n")
     }
 
+    /// The same, with texts of its own.
+    #[must_use]
+    pub fn into_owned(self) -> Line<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Line {
+            time: own(self.time),
+            session: own(self.session),
+            request_id: own(self.request_id),
+            correlation_id: own(self.correlation_id),
+            client: own(self.client),
+            subject: own(self.subject),
+            method: own(self.method),
+            host: own(self.host),
+            path: own(self.path),
+            scope: own(self.scope),
+            protocol: own(self.protocol),
+            route: own(self.route),
+            upstream: own(self.upstream),
+            code: own(self.code),
+            ended_by: own(self.ended_by),
+            trail: self.trail,
+            number: self.number,
+            query: self.query,
+            headers: self.headers,
+            verdict: self.verdict,
+            status: self.status,
+            observed: self.observed,
+            admission_us: self.admission_us,
+            first_byte_us: self.first_byte_us,
+            total_us: self.total_us,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        }
+    }
+
     /// When the call began.
     #[must_use]
     pub fn moment(&self) -> Option<jiff::Timestamp> {

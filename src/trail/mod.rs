@@ -9,8 +9,10 @@
 
 pub mod config;
 pub mod csv;
+pub mod erase;
 mod files;
 pub mod line;
+pub mod read;
 pub mod record;
 mod rings;
 mod sink;

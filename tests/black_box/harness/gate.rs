@@ -353,6 +353,12 @@ impl Gate {
         raw.reply()
     }
 
+    /// Where the admin listener is.
+    #[track_caller]
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin.expect("an admin listener"))
+    }
+
     /// Sends a call to the admin listener.
     #[track_caller]
     pub fn admin(&self, call: &Call) -> Reply {
