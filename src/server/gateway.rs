@@ -21,7 +21,7 @@ use super::{Drain, Limits};
 use crate::admin::{Admin, ReloadCounts};
 use crate::auth::Issuers;
 use crate::clock::Clock;
-use crate::config::snapshot::LimitsConfig;
+use crate::config::snapshot::{AccessLog, LimitsConfig};
 use crate::config::{Live, Snapshot};
 use crate::front::Proxy;
 use crate::gate::Gate;
@@ -113,6 +113,8 @@ struct Control {
     live: Arc<Live>,
     load: Option<Load>,
     limits: Arc<ArcSwap<Limits>>,
+    /// Whether the access log, which only a restart moves, goes to standard output.
+    log_on_stdout: bool,
     /// By the address of their listener, as it was configured.
     entrances: Vec<(SocketAddr, Arc<Entrance>)>,
     /// Held during a reload: two at once would give two snapshots one generation, and who has seen the first would never
@@ -185,6 +187,7 @@ impl Gateway {
             issuers: Arc::new(issuers),
             upstreams: Arc::new(upstreams),
             trail,
+            log_on_stdout: snapshot.logs.access == AccessLog::Stdout,
             live: Arc::new(Live::new(snapshot)),
             load,
             entrances,
@@ -340,6 +343,9 @@ impl Control {
         let _reloading = self.reloading.lock();
         let generation = self.live.generation() + 1;
         let loaded = load(generation).and_then(|snapshot| {
+            if self.log_on_stdout && snapshot.trail.as_ref().is_some_and(|trail| trail.stdout) {
+                return Err("the trail cannot go to standard output: until a restart, the access log does".into());
+            }
             let entrances = self.open_entrances(&snapshot).map_err(|error| error.to_string())?;
             let trail = self.trail.open(snapshot.trail.as_ref()).map_err(|error| error.to_string())?;
             self.trail.adopt(trail).map_err(|error| error.to_string())?;

@@ -134,20 +134,32 @@ impl Output for Files {
 
 impl Current {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.lock_the_named()?;
+        let written = self.write(bytes);
+        self.file.unlock()?;
+        written
+    }
+
+    /// Locks the file that the name points at.
+    fn lock_the_named(&mut self) -> io::Result<()> {
         self.file.lock()?;
-        if self.moved()? {
-            // What was put in its place, or, if it was deleted, a new one.
+        // While we waited for one, it may have been replaced again.
+        while self.moved()? {
+            // What was put in its place, or, if it was deleted, a new one. The lock of the old one ends with it.
             self.file = OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path)?;
             self.file.lock()?;
             self.size = self.file.metadata()?.len();
         }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let written = self.file.write_all(bytes);
         match written {
             Ok(()) => self.size += bytes.len() as u64,
             // Half a line would damage the next one. A full disk lets a file become shorter.
             Err(_) => self.file.set_len(self.size)?,
         }
-        self.file.unlock()?;
         written
     }
 

@@ -254,7 +254,9 @@ impl Trail {
         let now = self.clock.now().steady;
         let workers = self.workers.lock().clone();
         let batches = workers.iter().map(|worker| {
-            let mut fresh = Batch::like(&worker.batch.lock());
+            // Memory is asked for before the worker could have to wait for it.
+            let size = worker.batch.lock().size();
+            let mut fresh = Batch::with_room(size);
             std::mem::swap(&mut fresh, &mut *worker.batch.lock());
             worker.hurry.store(false, Ordering::Relaxed);
             Arc::new(fresh)

@@ -1,10 +1,11 @@
 //! A call as it is kept: a fixed part, and its texts in memory that many calls share.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use uuid::Uuid;
 
-use crate::policy::ids::SessionKey;
+use crate::policy::ids::{SessionId, SessionKey};
 use crate::policy::method::Verb;
 use crate::policy::rejection::TABLE;
 use crate::policy::time::Timestamp;
@@ -175,15 +176,23 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty one with room for what `other` holds.
+    /// How many calls it holds, and how many bytes of text.
     #[must_use]
-    pub fn like(other: &Self) -> Self {
-        Self { entries: Vec::with_capacity(other.entries.len()), text: String::with_capacity(other.text.len()) }
+    pub const fn size(&self) -> (usize, usize) {
+        (self.entries.len(), self.text.len())
+    }
+
+    /// An empty one with room for so many calls and bytes of text.
+    #[must_use]
+    pub fn with_room((calls, text): (usize, usize)) -> Self {
+        Self { entries: Vec::with_capacity(calls), text: String::with_capacity(text) }
     }
 
     /// Takes a call.
     pub fn take(&mut self, call: &CallRecord, details: &Details) {
         let (host, path) = details.host_and_path();
+        let masked = call.session_id.and_then(|id| without_id(path, id));
+        let path = masked.as_deref().unwrap_or(path);
         let caller = call.caller.as_deref();
         let texts = Texts {
             correlation: call.correlation.to_str().unwrap_or_default(),
@@ -224,12 +233,6 @@ impl Batch {
         self.entries.len() * size_of::<Entry>() + self.text.len()
     }
 
-    /// Forgets them, and keeps the memory.
-    pub fn clear(&mut self) {
-        self.entries.clear();
-        self.text.clear();
-    }
-
     /// The calls.
     pub fn iter(&self) -> impl Iterator<Item = (&Entry, Texts<'_>)> {
         let mut text = &*self.text;
@@ -239,6 +242,17 @@ impl Batch {
             (entry, entry.texts(own))
         })
     }
+}
+
+/// A path without the session-id that it holds, if it does: a trail does not tell it.
+fn without_id(path: &str, id: SessionId) -> Option<String> {
+    let mut text = [0; SessionId::TEXT_LEN];
+    let text = id.write(&mut text).as_bytes();
+    let at = path.as_bytes().windows(text.len()).position(|part| part.eq_ignore_ascii_case(text))?;
+    let (before, rest) = path.split_at_checked(at)?;
+    let (_, behind) = rest.split_at_checked(text.len())?;
+    let behind = without_id(behind, id).map_or(Cow::Borrowed(behind), Cow::Owned);
+    Some(format!("{before}{{session-id}}{behind}"))
 }
 
 /// The last calls of one session. The oldest make room for new ones.

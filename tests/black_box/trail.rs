@@ -332,6 +332,22 @@ fn a_folder_that_cannot_be_written_is_an_error_at_the_start() {
 }
 
 #[test]
+fn a_reload_does_not_mix_the_trail_into_the_access_log() {
+    let origin = Origin::start();
+    let with_log = |trail: &str, access: &str| {
+        let config = Config::new(&origin.url()).lenient().section("logs", &format!("access = \"{access}\""));
+        Gate::with_operator(config.section("trail", trail))
+    };
+    let gate = Gate::operated(Config::new(&origin.url()).lenient().section("logs", "access = \"stdout\""));
+    gate.write_config(&with_log("stdout = true", "off"));
+    gate.signal(Signal::HUP);
+    gate.await_stderr("until a restart, the access log does");
+    gate.write_config(&with_log("stdout = false", "off"));
+    gate.signal(Signal::HUP);
+    gate.await_stderr("configuration reloaded");
+}
+
+#[test]
 fn a_reload_that_cannot_write_is_refused_whole() {
     let origin = Origin::start();
     let gate = traced(&origin, "");
