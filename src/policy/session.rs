@@ -539,6 +539,7 @@ mod tests {
 
     #[test]
     fn a_session_stays_small() {
-        assert!(size_of::<Session>() <= 120, "{}", size_of::<Session>());
+        // With the two counts of its `Arc` 144 bytes, which an allocator rounds up to 160.
+        assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
     }
 }

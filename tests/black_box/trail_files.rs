@@ -33,7 +33,9 @@ fn files(gate: &Gate) -> Vec<PathBuf> {
 }
 
 fn records(gate: &Gate) -> Vec<Value> {
-    let read = |path: &PathBuf| std::fs::read_to_string(path).expect("a file");
+    // The last line may be about to be written.
+    let whole = |text: String| text.rsplit_once('\n').map_or(String::new(), |(whole, _)| format!("{whole}\n"));
+    let read = |path: &PathBuf| whole(std::fs::read_to_string(path).expect("a file"));
     let text: String = files(gate).iter().map(read).collect();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
 }
