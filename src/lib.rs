@@ -46,7 +46,8 @@
 //! | [`server`] | sockets, TLS, HTTP/1 and HTTP/2 connections, limits, workers, drain; [`server::Gateway`] is all of it together |
 //! | [`config`] | the file as written, its compilation with all mistakes at once, and the immutable [`config::Snapshot`] |
 //! | [`telemetry`] | one record per call; metrics and log lines are views of it |
-//! | [`admin`] | the operator's listener: health, metrics, sessions |
+//! | [`trail`] | one record per call, by which a session can be followed: the last ones in memory, all of them in files |
+//! | [`admin`] | the operator's listener: health, metrics, sessions, their trails |
 //! | [`clock`], [`timer`], [`random`] | the only readers of time and randomness |
 //!
 //! # The life of a call
@@ -79,4 +80,5 @@ pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod timer;
+pub mod trail;
 pub mod upstream;

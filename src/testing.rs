@@ -81,6 +81,7 @@ pub fn snapshot(auth: Authenticator) -> Snapshot {
         trusted_proxies: vec![],
         errors: ErrorConfig { type_base: "urn:problem:".into(), status: Default::default() },
         logs: LogConfig { access: AccessLog::Off, format: LogFormat::Auto, clear_session_ids: false },
+        trail: None,
         via: "sessiongate".into(),
     }
 }

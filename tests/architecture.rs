@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 /// nothing of its own rank or a later one.
 const RANKS: &[&[&str]] = &[
     &["policy", "clock", "timer", "random"],
-    &["auth", "store", "upstream", "trail", "telemetry"],
+    &["auth", "store", "upstream", "telemetry"],
+    &["trail"],
     &["config"],
     &["gate"],
     &["front", "admin"],

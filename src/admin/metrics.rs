@@ -22,6 +22,7 @@ pub(super) fn scrape(admin: &Admin) -> Result<Reply, Refusal> {
     add_sessions(&mut out, admin);
     add_clients(&mut out, admin);
     add_issuers(&mut out, admin);
+    add_trail(&mut out, admin);
     add_process(&mut out, admin);
     let encoded = out.encode(&admin.process);
     let encoded = encoded.map_err(|error| {
@@ -195,6 +196,22 @@ fn add_issuers(out: &mut Exposition, admin: &Admin) {
         {
             out.count(&metric::ISSUER_FETCHES, &[name, result], counter.load(Ordering::Relaxed));
         }
+    }
+}
+
+fn add_trail(out: &mut Exposition, admin: &Admin) {
+    let Some(counts) = admin.trail.counts() else { return };
+    out.count(&metric::TRAIL_RECORDS, &[], counts.taken);
+    out.count(&metric::TRAIL_DROPPED, &["all"], counts.dropped);
+    out.count(&metric::TRAIL_MEMORY, &[], counts.bytes as u64);
+    out.count(&metric::TRAIL_SESSIONS, &[], counts.sessions as u64);
+    out.count(&metric::TRAIL_EVICTED, &[], counts.evicted);
+    for (sink, counts) in admin.trail.sinks() {
+        let sink = [sink];
+        out.count(&metric::TRAIL_WRITTEN, &sink, counts.written.load(Ordering::Relaxed));
+        out.count(&metric::TRAIL_DROPPED, &sink, counts.dropped.load(Ordering::Relaxed));
+        out.count(&metric::TRAIL_FAILURES, &sink, counts.failures.load(Ordering::Relaxed));
+        out.count(&metric::TRAIL_UP, &sink, u64::from(!counts.failed.load(Ordering::Relaxed)));
     }
 }
 

@@ -6,6 +6,7 @@ mod issuers;
 mod metrics;
 mod pools;
 mod sessions;
+mod trail;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use crate::front::Proxy;
 use crate::gate::Gate;
 use crate::policy::credentials::{self, Scheme};
 use crate::telemetry::Telemetry;
+use crate::trail::Trail;
 use crate::upstream::Upstreams;
 use crate::upstream::upload::BoxError;
 
@@ -72,6 +74,8 @@ pub struct Admin {
     pub live: Arc<Live>,
     /// Counters of calls.
     pub telemetry: Arc<Telemetry>,
+    /// The last calls of sessions.
+    pub trail: Arc<Trail>,
     /// What all workers know of the pools.
     pub upstreams: Arc<Upstreams>,
     /// The fronts of all workers, for their part of the pools.
@@ -165,13 +169,14 @@ impl Admin {
             (&Method::GET, ["sessions"]) => sessions::list(self, parts.uri.query().unwrap_or_default()).await,
             (&Method::POST, ["sessions", "revoke"]) => sessions::revoke(self, &body).await,
             (&Method::GET, ["sessions", name]) => sessions::show(self, name).await,
+            (&Method::GET, ["sessions", name, "trail"]) => trail::show(self, name, &parts),
             (&Method::DELETE, ["sessions", name]) => sessions::end(self, name).await,
             (&Method::POST, ["sessions", name, "suspend"]) => sessions::suspend(self, name, true).await,
             (&Method::POST, ["sessions", name, "resume"]) => sessions::suspend(self, name, false).await,
             (_, ["issuers"] | ["issuers", _, "refresh"] | ["pools"] | ["clients"] | ["clients", _]) => {
                 Err(OTHER_METHODS)
             }
-            (_, ["sessions"] | ["sessions", _] | ["sessions", _, "suspend" | "resume"]) => Err(OTHER_METHODS),
+            (_, ["sessions"] | ["sessions", _] | ["sessions", _, "suspend" | "resume" | "trail"]) => Err(OTHER_METHODS),
             _ => Err(Refusal(
                 StatusCode::NOT_FOUND,
                 "no such path; there are /livez, /readyz, /metrics, /issuers, /pools, /clients and /sessions",

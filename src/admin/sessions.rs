@@ -75,7 +75,7 @@ fn now(admin: &Admin) -> Timestamp {
     admin.gate.clock().now().steady
 }
 
-fn key(name: &str) -> Result<SessionKey, Refusal> {
+pub(super) fn key(name: &str) -> Result<SessionKey, Refusal> {
     SessionKey::parse_id_or_key(name)
         .map_err(|_| Refusal(StatusCode::BAD_REQUEST, "name a session by its id or its key (32 hex digits)"))
 }

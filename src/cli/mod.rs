@@ -5,6 +5,7 @@
 
 mod check;
 mod configuration;
+mod damage;
 mod demo;
 mod explain;
 mod failure;
@@ -13,12 +14,18 @@ mod load;
 mod log;
 mod log_file;
 mod output;
+mod page;
 mod process;
+mod progress;
+mod report;
 mod routes;
 mod schema;
 mod serve;
 mod signals;
+mod times;
 mod token;
+mod trail;
+mod words;
 
 use std::process::ExitCode;
 
@@ -73,6 +80,8 @@ enum Command {
     Import(import::Args),
     Token(token::Args),
     Load(Box<load::Args>),
+    Trail(Box<trail::Args>),
+    Report(report::Args),
     Schema(schema::Args),
 }
 
@@ -85,6 +94,8 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Trail(args) => trail::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Routes(args) => routes::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Import(args) => import::run(&args),

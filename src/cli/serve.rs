@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use sessiongate::config::snapshot::TlsFiles;
+use sessiongate::config::snapshot::{AccessLog, TlsFiles};
 use sessiongate::config::{self, Fileless};
 use sessiongate::server::gateway::Load;
 use sessiongate::server::{Gateway, Options, StartError};
+use sessiongate::trail::TrailError;
 use url::Url;
 
 use super::failure::Failure;
@@ -169,6 +170,12 @@ async fn serve(args: &Args) -> Result<(), Failure> {
         return check::valid(&name, &snapshot, Form::Text);
     }
     args.log.overrule(&mut snapshot.logs);
+    if snapshot.logs.access == AccessLog::Stdout && snapshot.trail.as_ref().is_some_and(|trail| trail.stdout) {
+        let way_out = "give --access-log off or a file, or take trail.stdout out of the configuration";
+        return Err(Failure::Input(format!(
+            "the trail and the access log cannot both go to standard output: {way_out}"
+        )));
+    }
     let _log = args.log.start(snapshot.logs.format)?;
     process::raise_descriptor_limit();
     let access_log = log::access_log(&snapshot.logs)?;
@@ -195,7 +202,11 @@ fn reload(path: PathBuf, flags: log::LogArgs) -> Load {
 pub fn start(options: Options) -> Result<Gateway, Failure> {
     Gateway::start(options).map_err(|error| match error {
         StartError::Tls(error) => Failure::Input(error.to_string()),
-        StartError::Listen(_) | StartError::Thread(_) | StartError::Metrics(_) => Failure::Runtime(error.to_string()),
+        StartError::Trail(error @ (TrailError::Files(..) | TrailError::Stdout(_))) => Failure::Input(error.to_string()),
+        StartError::Trail(TrailError::Thread(_))
+        | StartError::Listen(_)
+        | StartError::Thread(_)
+        | StartError::Metrics(_) => Failure::Runtime(error.to_string()),
     })
 }
 

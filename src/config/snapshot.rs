@@ -20,6 +20,7 @@ use crate::policy::rates::RateRules;
 use crate::policy::rejection::{Rejection, Row};
 use crate::policy::route::RouteTable;
 use crate::policy::session::{Budget, ForeignUseRule, Lifetimes};
+use crate::trail::config::TrailConfig;
 use crate::upstream::{PoolConfig, ResolverConfig};
 
 /// One listening address for calls.
@@ -289,6 +290,8 @@ pub struct Snapshot {
     pub errors: ErrorConfig,
     /// Logging.
     pub logs: LogConfig,
+    /// The trail; none: no record of calls is kept.
+    pub trail: Option<TrailConfig>,
     /// The pseudonym in `via`.
     pub via: Arc<str>,
 }

@@ -23,8 +23,9 @@ use crate::policy::rejection::Rejection;
 use crate::policy::time::Now;
 use crate::policy::violation::Field;
 use crate::telemetry::Recorder;
-use crate::telemetry::record::CallRecord;
+use crate::telemetry::record::{CallRecord, Details};
 use crate::timer::Timer;
+use crate::trail::Trail;
 use crate::upstream::upload::UploadFault;
 use crate::upstream::{Upstreams, WorkerPools};
 
@@ -40,6 +41,7 @@ pub struct Proxy {
     upstreams: Arc<Upstreams>,
     pools: WorkerPools,
     prepared: Mutex<Arc<Prepared>>,
+    trail: Option<Arc<Trail>>,
 }
 
 /// What is known of a call whose head was accepted.
@@ -66,7 +68,13 @@ impl Proxy {
         let pools = WorkerPools::default();
         let prepared = Prepared::new(live.snapshot(), &gate, (&upstreams, &pools), &recorder, &timer);
         let prepared = Mutex::new(Arc::new(prepared));
-        Self { gate, live, recorder, timer, upstreams, pools, prepared }
+        Self { gate, live, recorder, timer, upstreams, pools, prepared, trail: None }
+    }
+
+    /// The same, with a trail that owners of sessions are shown a summary of.
+    #[must_use]
+    pub fn with_trail(self, trail: Arc<Trail>) -> Self {
+        Self { trail: Some(trail), ..self }
     }
 
     /// A client connection begins.
@@ -135,6 +143,7 @@ impl Proxy {
             CallRecord::begin(recorder, started, now.wall, connection.arrival(), correlation)
         };
         let live = &scope.prepared.snapshot;
+        let traced = live.trail.is_some();
         let head = match refused {
             Some(rejection) => Err(rejection),
             // Over HTTP/1 the connection has counted already.
@@ -149,6 +158,7 @@ impl Proxy {
                 let head = head.with_body_length(body.size_hint().exact()).with_sender(sender);
                 let mut record = begin(correlation(&head));
                 record.verb = Some(head.verb());
+                record.details = traced.then(|| Details::of(&head));
                 if let Some((route, rule)) = cors.and_then(|rules| rules.preflight(live, &head)) {
                     record.route = scope.prepared.label(route);
                     return response::preflight(&scope, rule.answer(&head), record, now.steady);
@@ -159,6 +169,7 @@ impl Proxy {
                     let correlation = correlation(&head).unwrap_or_else(|| request_id.clone());
                     let mut record = begin(Some(correlation));
                     record.verb = Some(head.verb());
+                    record.details = traced.then(|| Details::of(&head));
                     record.request_id = request_id;
                     let call = Call { scope: &scope, known: Known::default(), now, hint: None, dialect, origin };
                     call.refuse(Rejection::Internal, record)
@@ -168,6 +179,7 @@ impl Proxy {
                 let sent = refused.is_none().then(|| parts.headers.get(live.names.name(Field::Correlation))).flatten();
                 let mut record = begin(usable(sent));
                 record.verb = refused.is_none().then(|| Verb::of(&parts.method)).flatten();
+                record.details = traced.then(Details::default);
                 call.refuse(rejection, record)
             }
         }
@@ -195,7 +207,11 @@ impl Call<'_> {
             Ok(Admission::Open(open)) => {
                 session::open(&proxy.gate, live, &open, body, &proxy.timer, &mut self.known, &mut self.now).await
             }
-            Ok(Admission::Read(call)) => session::read_state(live, &call, self.now),
+            Ok(Admission::Read(call)) => {
+                let trail = proxy.trail.as_ref().filter(|_| live.trail.is_some());
+                let trail = trail.and_then(|trail| trail.summary(call.session().key()));
+                session::read_state(live, &call, trail, self.now)
+            }
             Ok(Admission::End(owned)) => session::close(&proxy.gate, &owned, self.now).await,
             Ok(Admission::KeySet) => session::key_set(live),
         };
@@ -214,7 +230,7 @@ impl Call<'_> {
             record.route = self.scope.prepared.label(number);
         }
         record.caller.clone_from(&self.known.caller);
-        record.session.clone_from(&self.known.session);
+        record.enter(&self.known.session);
         record.session_id = self.known.session_id;
         record.observed = self.known.observed;
         record.place = self.known.place.take().or(record.place.take());

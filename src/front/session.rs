@@ -23,6 +23,7 @@ use crate::policy::target::SESSION_PATH;
 use crate::policy::time::{Now, Timestamp};
 use crate::store::Opened;
 use crate::timer::Timer;
+use crate::trail::summary::Summary;
 use crate::upstream::upload::{BoxError, UploadFault};
 
 /// Longest payload of an opening with an Idempotency-Key, in bytes.
@@ -49,6 +50,9 @@ struct StateObject<'a> {
     idle_expires_at: String,
     expires_at: String,
     calls: u32,
+    /// What it did so far, where a trail is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trail: Option<Summary>,
 }
 
 /// A session and the token to use it with.
@@ -79,6 +83,7 @@ impl<'a> StateObject<'a> {
             idle_expires_at: session.idle_expires().min(session.expires()).to_string(),
             expires_at: session.expires().to_string(),
             calls: session.calls(),
+            trail: None,
         }
     }
 }
@@ -120,7 +125,8 @@ where
         None => (Cow::Borrowed(call.token()), caller.expires()),
         Some(own) => issue(own, caller, &session, id, *now)?,
     };
-    let json = json(&with_token(caller, &session, id, (access_token, expires), *now))?;
+    let state = StateObject::of(&session, id, now.steady);
+    let json = json(&with_token(caller, state, (access_token, expires), *now))?;
     let mut fields = vec![(header::LOCATION, HeaderValue::from_static(SESSION_PATH))];
     if replayed {
         fields.push((REPLAYED, HeaderValue::from_static("true")));
@@ -129,16 +135,22 @@ where
     Ok(Outcome { status: live.sessions.create_status, json: Some(json), cache: NO_STORE, fields })
 }
 
-/// Shows a session to its owner. Where the gate issues tokens, whoever comes with one of the authorization server gets a
+/// Shows a session to its owner, with a summary of its trail if there is one. Where the gate issues tokens, whoever comes with one of the authorization server gets a
 /// fresh one of the gate; a token of the gate does not prolong itself.
 ///
 /// # Errors
 /// `internal`.
-pub(super) fn read_state(live: &Snapshot, call: &ValidatedCall<'_>, now: Now) -> Result<Outcome, Rejection> {
+pub(super) fn read_state(
+    live: &Snapshot,
+    call: &ValidatedCall<'_>,
+    trail: Option<Summary>,
+    now: Now,
+) -> Result<Outcome, Rejection> {
     let (caller, session, id) = (call.caller(), call.session(), call.id());
+    let state = StateObject { trail, ..StateObject::of(session, id, now.steady) };
     let json = match live.auth.own().filter(|_| !caller.is_issued()) {
-        None => json(&StateObject::of(session, id, now.steady))?,
-        Some(own) => json(&with_token(caller, session, id, issue(own, caller, session, id, now)?, now))?,
+        None => json(&state)?,
+        Some(own) => json(&with_token(caller, state, issue(own, caller, session, id, now)?, now))?,
     };
     Ok(Outcome { status: StatusCode::OK, json: Some(json), cache: NO_STORE, fields: Vec::new() })
 }
@@ -165,14 +177,13 @@ fn issue<'a>(
 
 fn with_token<'a>(
     caller: &'a Caller,
-    session: &'a Session,
-    id: SessionId,
+    state: StateObject<'a>,
     (access_token, expires): (Cow<'a, str>, Timestamp),
     now: Now,
 ) -> WithToken<'a> {
     WithToken {
         // The scope next to a token is the token's (RFC 6749 section 5.1).
-        session: StateObject { scope: caller.scope(), ..StateObject::of(session, id, now.steady) },
+        session: StateObject { scope: caller.scope(), ..state },
         access_token,
         token_type: caller.scheme().as_str(),
         expires_in: expires.since(now.wall).as_secs(),

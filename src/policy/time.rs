@@ -47,6 +47,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis(span)))
     }
 
+    /// The same, to be shown with its milliseconds.
+    #[must_use]
+    pub const fn precise(self) -> Precise {
+        Precise(self)
+    }
+
     /// Time since `earlier`, zero if that lies ahead.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
@@ -59,13 +65,30 @@ const fn millis(span: Duration) -> u64 {
     span.as_millis() as u64
 }
 
+/// A timestamp that shows its milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Precise(Timestamp);
+
+/// RFC 3339 in UTC, with milliseconds.
+impl fmt::Display for Precise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_date_time(self.0, f)?;
+        write!(f, ".{:03}Z", self.0.as_millis() % 1000)
+    }
+}
+
 /// RFC 3339 in UTC, whole seconds.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, rest) = (self.as_secs() / 86_400, self.as_secs() % 86_400);
-        let (year, month, day) = civil(days);
-        write!(f, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+        write_date_time(*self, f)?;
+        f.write_str("Z")
     }
+}
+
+fn write_date_time(time: Timestamp, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (days, rest) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    write!(f, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
 /// Year, month and day of a day counted from 1970-01-01 in the Gregorian calendar, which repeats every 400 years
@@ -108,6 +131,7 @@ mod tests {
         ] {
             assert_eq!(Timestamp::from_secs(secs).to_string(), text);
         }
+        assert_eq!(Timestamp::from_millis(951_782_400_007).precise().to_string(), "2000-02-29T00:00:00.007Z");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{Drain, Limits};
 use crate::admin::{Admin, ReloadCounts};
 use crate::auth::Issuers;
 use crate::clock::Clock;
-use crate::config::snapshot::LimitsConfig;
+use crate::config::snapshot::{AccessLog, LimitsConfig};
 use crate::config::{Live, Snapshot};
 use crate::front::Proxy;
 use crate::gate::Gate;
@@ -30,6 +30,7 @@ use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::queue::QueueGuard;
 use crate::telemetry::{Recorder, Telemetry};
 use crate::timer::Timer;
+use crate::trail::{Trail, TrailError};
 use crate::upstream::Upstreams;
 
 /// How often expired sessions are swept and idle upstream connections are closed.
@@ -50,6 +51,9 @@ pub enum StartError {
     /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The trail cannot be written.
+    #[error(transparent)]
+    Trail(#[from] TrailError),
     /// A thread or a runtime cannot be made.
     #[error("the gateway cannot start its threads: {0}")]
     Thread(#[from] io::Error),
@@ -105,9 +109,12 @@ struct Control {
     gate: Arc<Gate>,
     issuers: Arc<Issuers>,
     upstreams: Arc<Upstreams>,
+    trail: Arc<Trail>,
     live: Arc<Live>,
     load: Option<Load>,
     limits: Arc<ArcSwap<Limits>>,
+    /// Whether the access log, which only a restart moves, goes to standard output.
+    log_on_stdout: bool,
     /// By the address of their listener, as it was configured.
     entrances: Vec<(SocketAddr, Arc<Entrance>)>,
     /// Held during a reload: two at once would give two snapshots one generation, and who has seen the first would never
@@ -141,6 +148,7 @@ impl Gateway {
         let workers = snapshot.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
         let (log, guard) = access_log.unzip();
         let telemetry = Arc::new(Telemetry::new(log));
+        let trail = Trail::new(Arc::clone(&telemetry));
         let mut sockets: Vec<Vec<WorkerListener>> = (0..workers).map(|_| Vec::new()).collect();
         let (mut bound, mut entrances) = (Vec::new(), Vec::new());
         for config in &snapshot.listeners {
@@ -168,6 +176,8 @@ impl Gateway {
         let process = prometheus::Registry::new();
         process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
 
+        let opened = trail.open(snapshot.trail.as_ref())?;
+        trail.adopt(opened)?;
         let (issuers, upstreams) = (Issuers::default(), Upstreams::default());
         issuers.adopt(&mut snapshot.auth);
         upstreams.resolve(snapshot.generation, &snapshot.pools, &snapshot.resolver);
@@ -176,6 +186,8 @@ impl Gateway {
             limits: Arc::new(ArcSwap::from_pointee(limits(&snapshot))),
             issuers: Arc::new(issuers),
             upstreams: Arc::new(upstreams),
+            trail,
+            log_on_stdout: snapshot.logs.access == AccessLog::Stdout,
             live: Arc::new(Live::new(snapshot)),
             load,
             entrances,
@@ -198,14 +210,15 @@ impl Gateway {
             threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 let _working = Working(Arc::clone(&control));
                 worker::run(listeners, context, |timer| {
-                    let recorder = Arc::new(Recorder::new(telemetry));
-                    let proxy = Arc::new(Proxy::new(
+                    let recorder = Recorder::new(telemetry).with_keeper(control.trail.keeper());
+                    let proxy = Proxy::new(
                         Arc::clone(&control.gate),
                         Arc::clone(&control.live),
-                        recorder,
+                        Arc::new(recorder),
                         timer.clone(),
                         Arc::clone(&control.upstreams),
-                    ));
+                    );
+                    let proxy = Arc::new(proxy.with_trail(Arc::clone(&control.trail)));
                     proxies.lock().push(Arc::clone(&proxy));
                     tokio::spawn(reap(Arc::clone(&proxy)));
                     proxy
@@ -216,6 +229,7 @@ impl Gateway {
             gate: Arc::clone(&control.gate),
             live: Arc::clone(&control.live),
             telemetry,
+            trail: Arc::clone(&control.trail),
             upstreams: Arc::clone(&control.upstreams),
             proxies: Box::new(move || proxies.lock().clone()),
             connections: Box::new(move || stats.counts()),
@@ -268,6 +282,7 @@ impl Gateway {
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the gateway panicked")));
             outcome = outcome.and(ended);
         }
+        self.control.trail.end();
         outcome
     }
 }
@@ -328,7 +343,12 @@ impl Control {
         let _reloading = self.reloading.lock();
         let generation = self.live.generation() + 1;
         let loaded = load(generation).and_then(|snapshot| {
+            if self.log_on_stdout && snapshot.trail.as_ref().is_some_and(|trail| trail.stdout) {
+                return Err("the trail cannot go to standard output: until a restart, the access log does".into());
+            }
             let entrances = self.open_entrances(&snapshot).map_err(|error| error.to_string())?;
+            let trail = self.trail.open(snapshot.trail.as_ref()).map_err(|error| error.to_string())?;
+            self.trail.adopt(trail).map_err(|error| error.to_string())?;
             Ok((snapshot, entrances))
         });
         match loaded {

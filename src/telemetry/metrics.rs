@@ -81,6 +81,14 @@ metrics! {
     CONFIG_RELOADS = COUNTER "sessiongate_config_reloads_total" ["result"] "Reloads by result.";
     CONFIG_LAST_OK = GAUGE "sessiongate_config_last_reload_successful" [] "1 if the last reload was taken, 0 if it was refused and the configuration before stayed.";
     LOG_DROPPED = COUNTER "sessiongate_log_lines_dropped_total" [] "Access log lines dropped because the reader was too slow or the disk full.";
+    TRAIL_RECORDS = COUNTER "sessiongate_trail_records_total" [] "Records of calls that were taken into the trail.";
+    TRAIL_WRITTEN = COUNTER "sessiongate_trail_written_total" ["sink"] "Records that were written, by where to: files or stdout.";
+    TRAIL_DROPPED = COUNTER "sessiongate_trail_dropped_total" ["sink"] "Records that are missing: in files or on stdout because the writer was too slow or could not write, everywhere (all) because there were too many at once.";
+    TRAIL_FAILURES = COUNTER "sessiongate_trail_write_failures_total" ["sink"] "Writes of records that failed.";
+    TRAIL_UP = GAUGE "sessiongate_trail_writable" ["sink"] "1 if records could be written last time, 0 if not: a full disk, most often.";
+    TRAIL_MEMORY = GAUGE "sessiongate_trail_memory_bytes" [] "Memory that the last calls of sessions take.";
+    TRAIL_SESSIONS = GAUGE "sessiongate_trail_sessions" [] "Sessions whose last calls are in memory.";
+    TRAIL_EVICTED = COUNTER "sessiongate_trail_sessions_evicted_total" [] "Sessions whose calls had to make room in memory for those of others.";
     DRAINING = GAUGE "sessiongate_draining" [] "1 while the gateway is shutting down.";
 }
 

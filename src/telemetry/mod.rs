@@ -50,11 +50,18 @@ impl Telemetry {
     }
 }
 
+/// Takes the records of one worker that have [`record::Details`], as they end. It must not wait for anybody.
+pub trait Keeper: std::fmt::Debug + Send + Sync {
+    /// Takes a call.
+    fn keep(&self, call: &CallRecord, details: &record::Details);
+}
+
 /// Where the calls of one worker are recorded: counters that no other worker writes.
 #[derive(Debug)]
 pub struct Recorder {
     telemetry: Arc<Telemetry>,
     stats: Arc<WorkerStats>,
+    keeper: Option<Box<dyn Keeper>>,
 }
 
 impl Recorder {
@@ -63,7 +70,13 @@ impl Recorder {
     pub fn new(telemetry: Arc<Telemetry>) -> Self {
         let stats = Arc::new(WorkerStats::default());
         telemetry.workers.lock().push(Arc::clone(&stats));
-        Self { telemetry, stats }
+        Self { telemetry, stats, keeper: None }
+    }
+
+    /// The same, with somebody who keeps records.
+    #[must_use]
+    pub fn with_keeper(self, keeper: Box<dyn Keeper>) -> Self {
+        Self { keeper: Some(keeper), ..self }
     }
 
     /// The process-wide part.
@@ -83,6 +96,9 @@ impl Recorder {
         self.stats.record(call, total);
         if let Some(log) = &self.telemetry.log {
             log.write(call, total, &self.telemetry.labels);
+        }
+        if let (Some(keeper), Some(details)) = (&self.keeper, &call.details) {
+            keeper.keep(call, details);
         }
     }
 }

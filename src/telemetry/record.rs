@@ -12,6 +12,7 @@ use uuid::fmt::Hyphenated;
 use super::Recorder;
 use super::labels::Label;
 use crate::policy::claims::Caller;
+use crate::policy::head::Head;
 use crate::policy::headers::Observed;
 use crate::policy::ids::SessionId;
 use crate::policy::method::Verb;
@@ -20,6 +21,13 @@ use crate::policy::rejection::Rejection;
 use crate::policy::session::Session;
 use crate::policy::severity::Severity;
 use crate::policy::time::Timestamp;
+use crate::policy::violation::Field;
+
+/// Longest path that is kept of a call, in bytes.
+pub const PATH_MAX: usize = 1024;
+
+/// Longest host that is kept of a call, in bytes.
+pub const HOST_MAX: usize = 255;
 
 /// Who brought a call to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +61,42 @@ pub struct Arrival {
     pub http2: bool,
     /// Over TLS.
     pub tls: bool,
+}
+
+/// What of a call only the trail tells. Made for every call where there is a trail, and for none elsewhere.
+#[derive(Debug, Default)]
+pub struct Details {
+    /// Host and path in one piece of memory.
+    text: Box<str>,
+    host: usize,
+    /// Whether there was a query. It may hold secrets, so it is not kept.
+    pub query: bool,
+    /// The ruled fields that were there: bit `field as u8` for each.
+    pub fields: u8,
+    /// Its number among the calls of its session; 0 until the session is known.
+    pub number: u32,
+}
+
+impl Details {
+    /// What is kept of a head: without the query, and no more than [`HOST_MAX`] and [`PATH_MAX`] bytes of the rest.
+    #[must_use]
+    pub fn of(head: &Head<'_>) -> Self {
+        let (host, path) = (head.host(), head.raw_path());
+        let host = &host[..host.floor_char_boundary(HOST_MAX)];
+        let path = &path[..path.floor_char_boundary(PATH_MAX)];
+        let mut text = String::with_capacity(host.len() + path.len());
+        text.push_str(host);
+        text.push_str(path);
+        let there = Field::ALL.into_iter().filter(|field| head.seen(*field).lines > 0);
+        let fields = there.fold(0, |fields, field| fields | 1 << field as u8);
+        Self { text: text.into(), host: host.len(), query: head.query().is_some(), fields, number: 0 }
+    }
+
+    /// The host the call was for, and its path.
+    #[must_use]
+    pub fn host_and_path(&self) -> (&str, &str) {
+        self.text.split_at(self.host)
+    }
 }
 
 /// Everything that is told of one call.
@@ -102,6 +146,8 @@ pub struct CallRecord {
     pub bytes_out: u64,
     /// Who ended it. Until the answer is complete: the client, by leaving.
     pub ended_by: EndedBy,
+    /// What only the trail tells; none: the call is not in the trail.
+    pub details: Option<Details>,
 }
 
 impl CallRecord {
@@ -139,7 +185,18 @@ impl CallRecord {
             bytes_in: 0,
             bytes_out: 0,
             ended_by: EndedBy::Client,
+            details: None,
         })
+    }
+
+    /// Notes whose session it is, once that is proven.
+    pub fn enter(&mut self, session: &Option<Arc<Session>>) {
+        self.session.clone_from(session);
+        if let (Some(details), Some(session)) = (&mut self.details, session)
+            && details.number == 0
+        {
+            details.number = session.number_call();
+        }
     }
 
     /// Counts a failure of the upstream under this call.

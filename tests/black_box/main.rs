@@ -44,6 +44,8 @@ mod shutdown;
 mod smuggling;
 mod token_attacks;
 mod tokens;
+mod trail;
+mod trail_files;
 mod upgrades;
 mod upstream_http2;
 mod upstream_tls;

@@ -8,8 +8,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::measure::Window;
 use super::report::CLASSES;
 use super::run::{Glance, Run};
-use super::slo::millis;
 use crate::cli::output::tell;
+use crate::cli::words::millis;
 
 /// How often a terminal is redrawn.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -83,7 +83,7 @@ fn line(rate: f64, glance: &Glance) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::load::times::Times;
+    use crate::cli::times::Times;
 
     #[test]
     fn a_line_says_how_it_goes() {

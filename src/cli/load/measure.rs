@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::http::CallError;
 use super::scenario::Scenario;
-use super::times::Times;
+use crate::cli::times::Times;
 
 /// What became of the calls of a step.
 #[derive(Debug, Clone)]

@@ -16,7 +16,6 @@ mod schedule;
 mod slo;
 mod target;
 mod template;
-mod times;
 mod walk;
 
 use std::path::Path;
@@ -31,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::Failure;
 use super::output::{say, say_json, tell};
 use super::process;
+use super::words;
 pub use args::Args;
 use args::Unit;
 use credentials::Credentials;
@@ -250,7 +250,7 @@ async fn search(
             misses,
         };
         let verdict = if holds { "holds".to_owned() } else { format!("missed: {}", tried.misses.join(", ")) };
-        let (rate, p99) = (report::text::rate(rate), report::text::time(tried.p99_ms));
+        let (rate, p99) = (words::rate(rate), words::time(tried.p99_ms));
         tell(format_args!("{rate:>8} walks/s for {:.0} s: p99 {p99}, {slo} {verdict}", step.as_secs_f64()));
         tries.push(tried);
         *if holds { &mut best } else { &mut last } = Some(report);

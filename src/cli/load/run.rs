@@ -18,9 +18,9 @@ use super::pool::Pool;
 use super::scenario::{Per, Scenario};
 use super::schedule::{Arrivals, Rate, Schedule};
 use super::target::Target;
-use super::times::Times;
 use super::walk::Ground;
 use crate::cli::failure::Failure;
+use crate::cli::times::Times;
 
 /// When walks begin.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::fmt::friendly::SpanParser;
 
 use super::measure::StepCounts;
+use crate::cli::words::millis;
 
 /// What must hold: `p99=20ms,errors=0.1%`.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,16 +77,6 @@ impl Slo {
             misses.push(format!("errors {:.2}%", share * 100.0));
         }
         misses
-    }
-}
-
-/// A time as people read it.
-pub fn millis(time: Duration) -> String {
-    match time.as_secs_f64() * 1e3 {
-        millis if millis < 1.0 => format!("{:.0} µs", millis * 1e3),
-        millis if millis < 10.0 => format!("{millis:.2} ms"),
-        millis if millis < 1000.0 => format!("{millis:.1} ms"),
-        millis => format!("{:.2} s", millis / 1e3),
     }
 }
 

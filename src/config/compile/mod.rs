@@ -17,6 +17,7 @@ mod scopes;
 mod secrets;
 mod server;
 mod tokens;
+mod trail;
 mod transport;
 mod upstreams;
 
@@ -55,6 +56,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
     let sessions = server::sessions(&mut cx, &file.sessions);
     let errors = server::errors(&mut cx, &file.errors);
     let logs = server::logs(&mut cx, &file.logs);
+    let trail = file.trail.as_ref().map(|table| trail::trail(&mut cx, table, &logs));
     let names = headers::names(&mut cx, &file.headers);
     let (pools, pool_names) = upstreams::pools(&mut cx, file);
     let resolver = upstreams::resolver(&mut cx, &file.resolver);
@@ -92,6 +94,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
         trusted_proxies,
         errors,
         logs,
+        trail,
         via: Arc::from(via),
     })
 }

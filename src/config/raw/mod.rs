@@ -15,6 +15,7 @@ mod rates;
 mod routes;
 mod server;
 mod tokens;
+mod trail;
 mod upstreams;
 mod values;
 
@@ -36,6 +37,7 @@ pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server};
 pub use server::{CertAndKey, ClientAuthMode, ProxyVersion, Tls, TlsVersion};
 pub use server::{LogFormatName, OnForeignUse, SessionIdForm, Sessions, Tombstone};
 pub use tokens::{SigningKey, Tokens};
+pub use trail::{SubjectName, Trail, TrailFiles};
 pub use upstreams::Server as UpstreamServer;
 pub use upstreams::{
     BalanceName, Ejection, HealthCheck, HostAction, ProtocolName, Resolver, RetryBudget, Upstream, UpstreamHttp2,
@@ -106,4 +108,7 @@ pub struct File {
     pub errors: Table<Errors>,
     /// The access log and the form of log lines.
     pub logs: Table<Logs>,
+    /// The trail: one record per call, by which a session can be followed call by call. Default: none is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trail: Option<Table<Trail>>,
 }

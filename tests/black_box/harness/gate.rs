@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -95,6 +96,8 @@ pub struct Setup {
     args: Vec<String>,
     listeners: usize,
     descriptors: Option<u32>,
+    small_disk: Option<(PathBuf, u32)>,
+    stdout: Option<OwnedFd>,
 }
 
 impl Setup {
@@ -117,7 +120,7 @@ impl Setup {
 
     fn empty() -> Self {
         let dir = tempfile::Builder::new().prefix("sessiongate-test-").tempdir().expect("a temporary folder");
-        Self { dir, args: Vec::new(), listeners: 1, descriptors: None }
+        Self { dir, args: Vec::new(), listeners: 1, descriptors: None, small_disk: None, stdout: None }
     }
 
     /// The gate's folder.
@@ -166,8 +169,32 @@ impl Setup {
         self
     }
 
+    /// Puts a file system of so many KiB over `folder`, seen by the gate alone, with a file `filler` that takes a quarter
+    /// of it.
+    pub fn on_small_disk(mut self, folder: &Path, kib: u32) -> Self {
+        self.small_disk = Some((folder.to_owned(), kib));
+        self
+    }
+
+    /// Gives it this standard output instead of one that is read.
+    pub fn stdout(mut self, stdout: impl Into<OwnedFd>) -> Self {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = binary();
+        if let Some((folder, kib)) = &self.small_disk {
+            let (folder, own) = (folder.display(), command.get_program().to_owned());
+            // A mount of its own needs no rights where user namespaces are allowed.
+            let script = format!(
+                "mount -t tmpfs -o size={kib}k tmpfs {folder} && head -c {} /dev/zero >{folder}/filler && exec \"$@\"",
+                kib * 256
+            );
+            command = Command::new("unshare");
+            command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(own);
+            command.env("NO_COLOR", "1").stdin(Stdio::null());
+        }
         if let Some(limit) = self.descriptors {
             let limited = command.get_program().to_owned();
             command = Command::new("prlimit");
@@ -185,10 +212,11 @@ impl Setup {
 
     /// Starts it and waits until it listens.
     #[track_caller]
-    pub fn start(self) -> Gate {
+    pub fn start(mut self) -> Gate {
         let mut command = self.command();
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-        let stdout = Lines::of(child.stdout.take().expect("stdout is piped"));
+        command.stdout(self.stdout.take().map_or_else(Stdio::piped, Stdio::from)).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let stdout = child.stdout.take().map_or_else(|| Lines::of(std::io::empty()), Lines::of);
         let stderr = Lines::of(child.stderr.take().expect("stderr is piped"));
         let end = Instant::now() + PATIENCE;
         let listening = loop {
@@ -323,6 +351,12 @@ impl Gate {
         let mut raw = self.connect();
         raw.send(bytes);
         raw.reply()
+    }
+
+    /// Where the admin listener is.
+    #[track_caller]
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin.expect("an admin listener"))
     }
 
     /// Sends a call to the admin listener.

@@ -11,6 +11,13 @@ impl Setup {
         setup.write("admin-token", ADMIN_TOKEN);
         setup
     }
+
+    /// A gate with an operator, and nothing else that the configuration does not say.
+    pub fn operated(config: Config) -> Self {
+        let setup = Self::configured(&Gate::with_operator(config));
+        setup.write("admin-token", ADMIN_TOKEN);
+        setup
+    }
 }
 
 impl Gate {
@@ -35,9 +42,7 @@ impl Gate {
     /// A gate with an operator, and nothing else that the configuration does not say.
     #[track_caller]
     pub fn operated(config: Config) -> Self {
-        let setup = Setup::configured(&Self::with_operator(config));
-        setup.write("admin-token", ADMIN_TOKEN);
-        setup.start()
+        Setup::operated(config).start()
     }
 
     /// A configuration with an operator.

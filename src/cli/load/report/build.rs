@@ -8,8 +8,8 @@ use crate::cli::load::measure::{FlowCounts, Measurements, Slice, StepCounts};
 use crate::cli::load::run::{Course, Mode, Plan};
 use crate::cli::load::scenario::{Flow, Scenario, Step};
 use crate::cli::load::schedule::Arrivals;
-use crate::cli::load::slo::millis;
-use crate::cli::load::times::Times;
+use crate::cli::times::Times;
+use crate::cli::words::millis;
 
 /// A generator that is later than this in one of a hundred walks is itself what is measured.
 const LATE: Duration = Duration::from_millis(5);

@@ -2,97 +2,55 @@
 
 use std::fmt::{Display, Write};
 
-use super::chart::{self, Axis, Line};
-use super::text::{percent, rate, summary, time};
+use super::text::summary;
 use super::{CLASSES, Report, SliceReport, Spread};
-
-const STYLE: &str = include_str!("style.css");
+use crate::cli::page::chart::{self, Axis, Line};
+use crate::cli::page::{axis_time, escaped, figure, table, tile, tiles as dl, whole};
+use crate::cli::words::{counted, percent, rate, time};
 
 /// The colors of the classes of answers, in the order of [`CLASSES`].
 const COLORS: [&str; 6] = ["f", "e", "b", "c", "d", "f2"];
 
 /// The page.
 pub fn render(report: &Report) -> String {
-    let mut page = String::new();
-    let title = escaped(&format!("Load on {}", report.target));
-    // Writing to a string cannot fail.
-    _ = write!(
-        page,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\"><title>{title}</title><style>{STYLE}</style></head>\
-         <body><main><h1>{title}</h1><p class=\"summary\">{}</p>",
-        escaped(&summary(report))
-    );
+    let mut page = format!("<p class=\"summary\">{}</p>", escaped(&summary(report)));
     for note in &report.notes {
         _ = write!(page, "<p class=\"note\">{}</p>", escaped(note));
     }
     page.push_str(&tiles(report));
     page.push_str(&slo(report));
     page.push_str("<section class=\"charts\">");
-    section(&mut page, "Latency by percentile", &percentiles(report));
-    section(&mut page, "Latency over time", &over_time(report));
-    section(&mut page, "Throughput over time", &throughput(report));
-    section(&mut page, "Answers over time", &answers(report));
+    figure(&mut page, "Latency by percentile", &percentiles(report));
+    figure(&mut page, "Latency over time", &over_time(report));
+    figure(&mut page, "Throughput over time", &throughput(report));
+    figure(&mut page, "Answers over time", &answers(report));
     page.push_str("</section>");
     page.push_str(&funnels(report));
     page.push_str(&steps(report));
     page.push_str(&counts(report));
-    _ = writeln!(
+    // Writing to a string cannot fail.
+    _ = write!(
         page,
         "<footer>Latency runs from the moment a call was meant to be made, service time from the moment it was sent. \
-         Seed {}, {}, at most {}.</footer></main></body></html>",
+         Seed {}, {}, at most {}.</footer>",
         report.seed,
         counted(report.threads, "thread"),
         counted(report.connections, "connection")
     );
-    page
-}
-
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            _ => safe.push(letter),
-        }
-    }
-    safe
-}
-
-fn section(page: &mut String, title: &str, inner: &str) {
-    _ = write!(page, "<figure><figcaption>{title}</figcaption>{inner}</figure>");
+    whole(&format!("Load on {}", report.target), &page)
 }
 
 fn tiles(report: &Report) -> String {
-    let tile = |name: &str, value: String, class: &str| {
-        format!("<div class=\"tile {class}\"><dt>{name}</dt><dd>{value}</dd></div>")
-    };
     let bad = if report.calls.bad > 0 { "bad" } else { "" };
     let share = format!("{} <small>{}</small>", report.calls.bad, percent(report.calls.bad_share));
-    [
+    dl(&[
         tile("calls answered", report.calls.answered.to_string(), ""),
         tile("calls per second", rate(report.calls.per_second), ""),
         tile("median latency", time(report.latency_ms.p50), ""),
         tile("p99 latency", time(report.latency_ms.p99), ""),
         tile("not as expected", share, bad),
         tile("walks completed", format!("{} <small>of {}</small>", report.walks.completed, report.walks.started), ""),
-    ]
-    .join("")
-    .wrapped("<dl class=\"tiles\">", "</dl>")
-}
-
-trait Wrapped {
-    fn wrapped(self, before: &str, after: &str) -> String;
-}
-
-impl Wrapped for String {
-    fn wrapped(self, before: &str, after: &str) -> String {
-        format!("{before}{self}{after}")
-    }
+    ])
 }
 
 /// Percentiles on an axis of nines, so that the tail has its room.
@@ -121,28 +79,9 @@ fn percentiles(report: &Report) -> String {
     chart::lines("Latency by percentile", &lines, &x, &y)
 }
 
-/// A mark in milliseconds.
-fn axis_time(ms: f64) -> String {
-    match ms {
-        0.0 => "0".into(),
-        ms if ms < 1.0 => format!("{:.0} µs", ms * 1e3),
-        ms if ms < 1e3 => format!("{ms} ms"),
-        ms => format!("{} s", ms / 1e3),
-    }
-}
-
 fn time_axis(report: &Report) -> Axis {
     let end = report.timeline.last().map_or(1.0, |slice| slice.at + slice.seconds);
     Axis { most: end, ..Axis::rounded(end, |seconds| format!("{seconds} s")) }.within()
-}
-
-impl Axis {
-    /// Without marks beyond its end.
-    fn within(mut self) -> Self {
-        let most = self.most;
-        self.marks.retain(|(value, _)| *value <= most);
-        self
-    }
 }
 
 fn over_time(report: &Report) -> String {
@@ -224,20 +163,6 @@ fn funnels(report: &Report) -> String {
         html.push_str("</tbody></table>");
     }
     html
-}
-
-/// A number of things, in words.
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let cells = |tag: &str, cells: &[String]| {
-        cells.iter().map(|cell| format!("<{tag}>{cell}</{tag}>")).collect::<String>().wrapped("<tr>", "</tr>")
-    };
-    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
-    let body: String = rows.map(|row| cells("td", &row)).collect();
-    format!("<div class=\"wide\"><table><thead>{}</thead><tbody>{body}</tbody></table></div>", cells("th", &head))
 }
 
 fn steps(report: &Report) -> String {

@@ -2,7 +2,6 @@
 //! renamed or taken away.
 
 mod build;
-pub mod chart;
 pub mod html;
 pub mod text;
 

@@ -6,27 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use owo_colors::OwoColorize;
 
 use super::{ModeReport, Report, SloReport, Spread};
-use crate::cli::load::slo::millis;
-
-/// A time in milliseconds as people read it.
-pub fn time(ms: f64) -> String {
-    millis(std::time::Duration::from_secs_f64(ms / 1e3))
-}
-
-/// A share as people read it.
-pub fn percent(share: f64) -> String {
-    match share * 100.0 {
-        0.0 => "0%".into(),
-        100.0 => "100%".into(),
-        percent if percent < 1.0 => format!("{percent:.2}%"),
-        percent => format!("{percent:.1}%"),
-    }
-}
-
-/// A rate as people read it.
-pub fn rate(rate: f64) -> String {
-    if rate < 100.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
-}
+use crate::cli::words::{percent, rate, time};
 
 /// What was done, in one line.
 pub fn summary(report: &Report) -> String {

@@ -39,6 +39,13 @@ impl Axis {
         let marks = (0..=count).map(|mark| f64::from(mark) * step).map(|value| (value, text(value))).collect();
         Self { most: f64::from(count) * step, marks }
     }
+
+    /// Without marks beyond its end.
+    pub fn within(mut self) -> Self {
+        let most = self.most;
+        self.marks.retain(|(value, _)| *value <= most);
+        self
+    }
 }
 
 /// Lines over two axes.
