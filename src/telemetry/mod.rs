@@ -6,6 +6,7 @@ pub mod metrics;
 pub mod queue;
 pub mod record;
 pub mod stats;
+pub mod steps;
 
 use std::sync::Arc;
 

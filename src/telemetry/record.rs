@@ -12,6 +12,7 @@ use uuid::fmt::Hyphenated;
 use super::Recorder;
 use super::labels::Label;
 use crate::policy::claims::Caller;
+use crate::policy::flow::StepMark;
 use crate::policy::head::Head;
 use crate::policy::headers::Observed;
 use crate::policy::ids::SessionId;
@@ -132,6 +133,8 @@ pub struct CallRecord {
     pub place: Option<Place>,
     /// Whether the session is told of the bytes.
     pub counts_bytes: bool,
+    /// The step of its session's flow that it is. Their names are the flow's: [`Session::flow`].
+    pub step: Option<StepMark>,
     /// Why it was refused, if it was.
     pub rejection: Option<Rejection>,
     /// The status that was sent.
@@ -178,6 +181,7 @@ impl CallRecord {
             exceeded: None,
             place: None,
             counts_bytes: false,
+            step: None,
             rejection: None,
             status: 0,
             admitted: None,
