@@ -602,8 +602,8 @@ mod tests {
 
     #[test]
     fn a_session_stays_small() {
-        // With the two counts of its `Arc` 144 bytes, which an allocator rounds up to 160.
-        assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
+        // With the two counts of its `Arc` 160 bytes, which is a size that allocators have.
+        assert!(size_of::<Session>() <= 144, "{}", size_of::<Session>());
         assert!(size_of::<Flowing>() <= 48, "{}", size_of::<Flowing>());
     }
 }
