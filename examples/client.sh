@@ -60,7 +60,9 @@ open() {
 call() { # METHOD PATH [BODY]: the answer is printed
     local method=$1 path=$2 try status
     local body=()
-    [ $# -lt 3 ] || body=(-H 'content-type: application/json' -d "$3")
+    # The key is the same for all tries: whatever happens, the call has its effect once.
+    [ $# -lt 3 ] || body=(-H 'content-type: application/json' -d "$3"
+        -H "idempotency-key: $(cat /proc/sys/kernel/random/uuid)")
     for try in 1 2 3; do
         status=$(send "$method" "$path" "${body[@]}")
         case $status:$(code) in
@@ -74,10 +76,9 @@ call() { # METHOD PATH [BODY]: the answer is printed
                 open
                 ;;
             429:* | 503:?*) sleep "$(header retry-after)" ;;
-            502:?* | 504:?*)
-                # The outcome is unknown: only what changes nothing is repeated blindly.
-                [ "$method" = GET ] || stop "$method $path: the outcome is unknown"
-                ;;
+            409:step-in-progress | 409:idempotency-in-flight) sleep 1 ;;
+            409:step-not-allowed) stop "$method $path comes out of order" ;;
+            502:?* | 504:?*) ;; # The outcome is unknown: the key makes it safe to ask again, if the flow has such a step.
             *) stop "$method $path was refused with $status" ;;
         esac
     done

@@ -61,6 +61,7 @@ pub fn snapshot(auth: Authenticator) -> Snapshot {
         names: FieldNames::default(),
         routes,
         cors: Cors::default(),
+        flows: Default::default(),
         pools: vec![],
         resolver: Default::default(),
         auth,

@@ -98,7 +98,7 @@ pub fn open(gate: &Gate, id: SessionId, subject: &str, shared: &Shared) {
         Owner { issuer: Some(Arc::clone(&shared.issuer)), client, subject: Some(subject.into()), binding: None };
     let lifetimes = Lifetimes { idle: Duration::from_secs(1800), absolute: Duration::from_secs(14_400) };
     let scope = Arc::clone(&shared.scope);
-    let opening = Opening { id, owner: Arc::new(owner), scope, lifetimes, cap: None, idempotent: None };
+    let opening = Opening { id, owner: Arc::new(owner), scope, lifetimes, cap: None, flow: None, idempotent: None };
     let now = gate.clock().now().steady;
     let opened = futures_util::FutureExt::now_or_never(gate.store().open(opening, now));
     assert!(matches!(opened, Some(Ok(_))), "opened at once");

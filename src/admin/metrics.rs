@@ -12,6 +12,7 @@ use crate::store::AnyStore;
 use crate::telemetry::labels::Label;
 use crate::telemetry::metrics::{self as metric, Exposition};
 use crate::telemetry::stats::{CallKey, Durations};
+use crate::telemetry::steps::{GAP_BUCKETS, StepTable};
 
 /// Prometheus text, version 0.0.4.
 pub(super) fn scrape(admin: &Admin) -> Result<Reply, Refusal> {
@@ -37,6 +38,7 @@ fn add_calls(out: &mut Exposition, admin: &Admin) {
     let (mut routes, mut upstreams) = (BTreeMap::new(), BTreeMap::new());
     let mut admission = Durations::default();
     let mut exceeded: HashMap<(Label, Severity), u64> = HashMap::new();
+    let mut steps = StepTable::default();
     let (mut bytes_in, mut bytes_out, mut gone, mut cut, mut observed, mut warned) = (0, 0, 0, 0, 0, 0);
     for worker in admin.telemetry.workers() {
         let stats = worker.calls();
@@ -46,6 +48,7 @@ fn add_calls(out: &mut Exposition, admin: &Admin) {
         merge(&mut routes, &stats.durations);
         merge(&mut upstreams, &stats.upstream);
         admission.merge(&stats.admission);
+        steps.merge(&stats.steps);
         bytes_in += stats.bytes_in;
         bytes_out += stats.bytes_out;
         gone += stats.client_gone;
@@ -79,6 +82,20 @@ fn add_calls(out: &mut Exposition, admin: &Admin) {
     out.count(&metric::RATE_BUCKETS, &[], buckets);
     out.count(&metric::OBSERVED, &["observe"], observed);
     out.count(&metric::OBSERVED, &["warn"], warned);
+    add_steps(out, &steps);
+}
+
+fn add_steps(out: &mut Exposition, steps: &StepTable) {
+    for counts in steps.iter() {
+        let (flow, step) = (&*counts.flow, &*counts.step);
+        for (outcome, count) in counts.outcomes() {
+            out.count(&metric::STEPS, &[flow, step, outcome], count);
+        }
+        for (severity, rule, count) in counts.would_refuse() {
+            out.count(&metric::STEPS_OBSERVED, &[flow, step, rule, severity], count);
+        }
+        out.observe_in(&GAP_BUCKETS, &metric::STEP_GAP, &[flow, step], &counts.gaps);
+    }
 }
 
 /// Several refusals may share a code: they are one series.

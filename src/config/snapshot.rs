@@ -14,6 +14,7 @@ use super::clients::Registry;
 use crate::auth::Authenticator;
 use crate::auth::dpop::DpopRules;
 use crate::policy::fields::FieldNames;
+use crate::policy::flow::Flows;
 use crate::policy::method::MethodSet;
 use crate::policy::overload::OverloadRule;
 use crate::policy::rates::RateRules;
@@ -269,6 +270,8 @@ pub struct Snapshot {
     pub rates: RateRules,
     /// How many calls may run at once; none: any number.
     pub overload: Option<OverloadRule>,
+    /// The order of steps in sessions.
+    pub flows: Flows,
     /// Upstream pools, in the order of their numbers.
     pub pools: Vec<PoolConfig>,
     /// How names of endpoints are resolved.

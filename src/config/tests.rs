@@ -227,10 +227,11 @@ fn the_example_compiles_and_shows_every_key_with_its_default() {
     let same = folder.parse(&whole.join("\n")).map_err(|errors| panic!("{errors}")).unwrap();
     let shown = |live: &Snapshot| {
         format!(
-            "{:?}{:?}{:?}{:?}{:?}",
+            "{:?}{:?}{:?}{:?}{:?}{:?}",
             live.limits,
             live.sessions,
             live.routes,
+            live.flows,
             live.pools,
             (&live.errors, &live.logs, &live.via)
         )

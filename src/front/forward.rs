@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -16,13 +17,16 @@ use super::connection::Scope;
 use super::pace::Pace;
 use super::proxy::{Call, Proxy};
 use super::rates;
+use super::repeat;
 use super::response::{self, Dialect};
 use super::switch::{self, Switch};
 use super::trailers::Filtered;
 use super::watch::Vigil;
 use super::websocket::Key;
 use crate::config::Snapshot;
+use crate::gate::settle::Hold;
 use crate::policy::call::Passage;
+use crate::policy::flow::Outcome;
 use crate::policy::head::Head;
 use crate::policy::ids::SessionId;
 use crate::policy::rejection::Rejection;
@@ -42,6 +46,7 @@ impl Call<'_> {
         proxy: &Proxy,
         head: &Head<'_>,
         passage: Passage<'_>,
+        hold: Option<Hold<'_>>,
         body: B,
         mut record: Box<CallRecord>,
     ) -> Response<Answer>
@@ -59,10 +64,19 @@ impl Call<'_> {
             Err(rejection) => return self.refuse(rejection, record),
         };
         let upload = if head.raw().has_body {
-            let body = Filtered::new(body, Arc::clone(prepared)).boxed_unsync();
+            let body = Filtered::new(body, Arc::clone(prepared));
+            let body = match hold.as_ref().and_then(Hold::fingerprint) {
+                None => body.boxed_unsync(),
+                Some(fingerprint) => {
+                    repeat::Printed::new(body, repeat::printer(head), Arc::clone(fingerprint)).boxed_unsync()
+                }
+            };
             let patience = Patience { stall: live.limits.body_timeout, rate: live.limits.body_rate };
             Upload::stream(body, route.max_body, patience, &proxy.timer)
         } else {
+            if let Some(fingerprint) = hold.as_ref().and_then(Hold::fingerprint) {
+                _ = fingerprint.set(repeat::printer(head).finish());
+            }
             Upload::Empty
         };
         let progress = upload.progress();
@@ -78,6 +92,9 @@ impl Call<'_> {
             }
         };
         let key = switch::key(head);
+        // Of a session without a flow this is nothing.
+        let steps = self.known.session.as_ref().and_then(|session| session.steps());
+        let step = steps.as_ref().and_then(|(flow, steps)| Some(flow.step_name(steps.last()?)));
         let outgoing = Outgoing {
             head,
             passage: &passage,
@@ -92,9 +109,11 @@ impl Call<'_> {
             host: pool.config().host,
             replacement: replacement.as_ref(),
             websocket_key: key.as_ref().map(|Key(key)| key),
+            step,
+            sent: hold.as_ref().map(Hold::sent),
             interim: Some(Interim(&interim)),
         };
-        let repeat = match head.verb() {
+        let again = match head.verb() {
             verb if route.retry_idempotent && verb.is_idempotent() => Repeat::Idempotent,
             verb if verb.is_safe() && upload.is_empty() => Repeat::Safe,
             _ => Repeat::IfUnsent,
@@ -106,36 +125,54 @@ impl Call<'_> {
             total: route.total_timeout.unwrap_or(config.total_timeout),
         };
         let left = pace.total.map(|total| total.saturating_sub(record.elapsed()));
-        let mut sending = pin!(async {
-            let sending = pool.send(&outgoing, upload, repeat, timeout);
-            match left {
-                None => sending.await,
-                Some(left) => {
-                    proxy.timer.timeout(left, pin!(sending)).await.unwrap_or(Err(UpstreamError::TotalTimeout))
+        let sent = {
+            let mut sending = pin!(async {
+                let sending = pool.send(&outgoing, upload, again, timeout);
+                match left {
+                    None => sending.await,
+                    Some(left) => {
+                        proxy.timer.timeout(left, pin!(sending)).await.unwrap_or(Err(UpstreamError::TotalTimeout))
+                    }
                 }
-            }
-        });
-        let sent = match &progress {
-            None => sending.await,
-            Some(upload) => {
-                let mut vigil = Vigil::default();
-                let looked_after = poll_fn(|context| match sending.as_mut().poll(context) {
-                    Poll::Ready(sent) => Poll::Ready(Ok(sent)),
-                    Poll::Pending => vigil.poll_end(upload, &record, prepared, context).map(Err),
-                });
-                match looked_after.await {
-                    Ok(sent) => sent,
-                    Err(rejection) => {
-                        record.bytes_in = upload.bytes();
-                        self.now = proxy.gate.clock().now();
-                        return self.refuse(rejection, record);
+            });
+            match &progress {
+                None => sending.await,
+                Some(upload) => {
+                    let mut vigil = Vigil::default();
+                    let looked_after = poll_fn(|context| match sending.as_mut().poll(context) {
+                        Poll::Ready(sent) => Poll::Ready(Ok(sent)),
+                        Poll::Pending => vigil.poll_end(upload, &record, prepared, context).map(Err),
+                    });
+                    match looked_after.await {
+                        Ok(sent) => sent,
+                        Err(rejection) => {
+                            record.bytes_in = upload.bytes();
+                            self.now = proxy.gate.clock().now();
+                            return self.refuse(rejection, record);
+                        }
                     }
                 }
             }
         };
+        let mut claim = None;
+        if let Some(hold) = hold {
+            let outcome = match &sent {
+                Ok(reply) => Outcome::of_status(reply.head.status.as_u16()),
+                Err(error) => outcome(error, again, hold.sent().load(Ordering::Relaxed)),
+            };
+            let (mark, keeps) = hold.settle(outcome, proxy.gate.clock().now().steady);
+            (record.step, claim) = (Some(mark), keeps);
+        }
         match sent {
             Ok(reply) => {
                 record.first_byte = Some(record.elapsed());
+                let reply = match claim {
+                    None => reply,
+                    Some(claim) => match Box::pin(repeat::keep(reply, claim, &proxy.timer, pace.stall)).await {
+                        Ok(reply) => reply,
+                        Err(error) => return self.fail(proxy, &error, progress.as_deref(), record),
+                    },
+                };
                 match Switch::of(&reply, head) {
                     None => self.relay(reply, progress, session, pace, record),
                     Some(switch) => self.switch(proxy, reply, switch, key.as_ref(), session, record),
@@ -207,6 +244,17 @@ fn replacement(live: &Snapshot, passage: &Passage<'_>, now: Now) -> Result<Optio
             credentials.map(Some).map_err(|_| Rejection::Internal)
         }
         (ForwardAuthorization::Replace | ForwardAuthorization::Keep | ForwardAuthorization::Strip, _) => Ok(None),
+    }
+}
+
+/// What is known of a step whose call got no answer. `sent` says whether a byte of it may have gone out.
+fn outcome(error: &UpstreamError, repeat: Repeat, sent: bool) -> Outcome {
+    match error {
+        // No upstream takes a request for whole that is not.
+        UpstreamError::Upload(_) if sent => Outcome::RolledBack,
+        // Of a call that may be sent twice, the first time may have been another story.
+        _ if sent && (repeat == Repeat::Idempotent || !error.is_before_sending()) => Outcome::Indeterminate,
+        _ => Outcome::Unsent,
     }
 }
 

@@ -11,6 +11,7 @@ mod prepared;
 mod problem;
 pub mod proxy;
 mod rates;
+mod repeat;
 mod response;
 mod session;
 mod switch;

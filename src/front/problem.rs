@@ -85,15 +85,29 @@ impl Template {
             _ = write!(body, ",\"retry_after\":{}", wait.0);
         }
         if let Some((session, now)) = session {
-            let (state, left) = (session.standing(now).as_str(), session.expires_in(now));
-            _ = write!(
-                body,
-                ",\"session\":{{\"state\":\"{state}\",\"step\":null,\"allowed_next\":[],\"expires_in\":{left}}}"
-            );
+            add_session(&mut body, session, now);
         }
         body.push_str("}\n");
         body
     }
+}
+
+/// Names of steps need no escaping.
+fn add_session(body: &mut String, session: &Session, now: Timestamp) {
+    let outlook = session.outlook(now);
+    let (state, left) = (session.standing(now).as_str(), session.expires_in(now));
+    _ = write!(body, ",\"session\":{{\"state\":\"{state}\",\"step\":");
+    match outlook.as_ref().and_then(|(flow, steps, _)| Some(flow.step_name(steps.last()?))) {
+        Some(step) => _ = write!(body, "\"{step}\""),
+        None => body.push_str("null"),
+    }
+    body.push_str(",\"allowed_next\":[");
+    for (place, (flow, step)) in
+        outlook.iter().flat_map(|(flow, _, next)| next.iter().map(move |step| (flow, step))).enumerate()
+    {
+        _ = write!(body, "{}\"{}\"", if place == 0 { "" } else { "," }, flow.step_name(step));
+    }
+    _ = write!(body, "],\"expires_in\":{left}}}");
 }
 
 fn add_violations(body: &mut String, found: Violations, names: &FieldNames) {

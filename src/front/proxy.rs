@@ -1,17 +1,20 @@
 //! The reverse proxy: HTTP in, HTTP out.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body::Body;
+use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
 
 use super::body::Answer;
 use super::connection::{Connection, Peer, Scope};
 use super::panic::Panicked;
 use super::prepared::Prepared;
+use super::repeat::Again;
 use super::response::Dialect;
 use super::{panic, response, session, switch};
 use crate::config::Live;
@@ -191,7 +194,21 @@ impl Call<'_> {
         record.admitted = Some(record.elapsed());
         let outcome = match admission {
             Err(rejection) => Err(rejection),
-            Ok(Admission::Forward(passage)) => return self.forward(proxy, head, passage, body, record).await,
+            Ok(Admission::Forward(passage, hold)) => {
+                return self.forward(proxy, head, passage, hold, body, record).await;
+            }
+            Ok(Admission::Repeat(repeat)) => match Box::pin(self.again(proxy, head, *repeat, body)).await {
+                Err(rejection) => Err(rejection),
+                Ok(Again::Replay(kept)) => {
+                    self.note(&mut record);
+                    return self.share(response::replay(self.scope, &kept, record, &self.known, self.now.steady));
+                }
+                Ok(Again::Forward(passage, hold, body)) => {
+                    self.note(&mut record);
+                    let body = Full::new(body).map_err(|never: Infallible| match never {});
+                    return Box::pin(self.forward(proxy, head, passage, hold, body, record)).await;
+                }
+            },
             Ok(Admission::Open(open)) => {
                 session::open(&proxy.gate, live, &open, body, &proxy.timer, &mut self.known, &mut self.now).await
             }
@@ -221,6 +238,7 @@ impl Call<'_> {
         let exceeded = self.known.rated.exceeded;
         record.exceeded = exceeded.map(|(rule, severity)| (self.scope.prepared.rule_label(rule), severity));
         record.counts_bytes = self.scope.prepared.snapshot.sessions.budget.is_some_and(|budget| budget.bytes.is_some());
+        record.step = self.known.step;
     }
 
     pub(super) fn refuse(&self, rejection: Rejection, record: Box<CallRecord>) -> Response<Answer> {

@@ -11,7 +11,7 @@ use super::grpc;
 use super::prepared::Prepared;
 use super::problem::{self, Details};
 use super::rates;
-use super::session::Outcome;
+use super::session::{Outcome, REPLAYED};
 use crate::gate::Known;
 use crate::policy::binding::SenderConstraint;
 use crate::policy::credentials::Scheme;
@@ -21,8 +21,10 @@ use crate::policy::ids::SessionId;
 use crate::policy::rejection::{Rejection, Why};
 use crate::policy::route::Route;
 use crate::policy::session::Session;
+use crate::policy::severity::Severity;
 use crate::policy::time::Timestamp;
 use crate::policy::violation::{Fault, Field};
+use crate::store::answers::Kept;
 use crate::telemetry::record::CallRecord;
 use crate::upstream::forward::REQUEST_ID;
 
@@ -48,13 +50,11 @@ pub(super) fn add_ids(
         fields.insert(names.name(Field::SessionId), id);
         fields.insert(EXPIRES_IN, HeaderValue::from(session.expires_in(now)));
     }
-    if !record.observed.warned.is_empty() {
-        let list: Vec<_> = record
-            .observed
-            .warned
-            .iter()
-            .map(|(field, fault)| format!("{} {}", names.name(field), fault.as_str()))
-            .collect();
+    let step = record.step.and_then(|step| step.broken).filter(|(_, severity)| *severity == Severity::Warn);
+    if !record.observed.warned.is_empty() || step.is_some() {
+        let named = record.observed.warned.iter();
+        let named = named.map(|(field, fault)| format!("{} {}", names.name(field), fault.as_str()));
+        let list: Vec<_> = named.chain(step.map(|(denial, _)| format!("step {}", denial.as_str()))).collect();
         if let Ok(value) = HeaderValue::try_from(list.join(", ")) {
             fields.insert(WARNED, value);
         }
@@ -205,6 +205,28 @@ pub(super) fn answer(
     rates::tell(&mut fields, &scope.prepared.snapshot, &known.rated);
     let mut response = Response::new(Answer::own(outcome.json.unwrap_or_default(), record));
     *response.status_mut() = outcome.status;
+    *response.headers_mut() = fields;
+    response
+}
+
+/// The answer that the first call with an Idempotency-Key got, for one that repeats it.
+pub(super) fn replay(
+    scope: &Scope,
+    kept: &Kept,
+    mut record: Box<CallRecord>,
+    known: &Known,
+    now: Timestamp,
+) -> Response<Answer> {
+    record.status = kept.status.as_u16();
+    let mut fields = HeaderMap::with_capacity(kept.fields.len() + 8);
+    for (name, value) in &kept.fields {
+        fields.append(name, value.clone());
+    }
+    fields.insert(REPLAYED, HeaderValue::from_static("true"));
+    let session = known.session.as_deref().zip(known.session_id).map(|(session, id)| (session, session_value(id)));
+    add_ids(&mut fields, &scope.prepared.snapshot.names, &record, session, now);
+    let mut response = Response::new(Answer::own(kept.body.clone(), record));
+    *response.status_mut() = kept.status;
     *response.headers_mut() = fields;
     response
 }

@@ -31,7 +31,7 @@ const PAYLOAD_MAX: usize = 64 * 1024;
 /// How long others may keep the key set. New keys are published before they sign, so nobody misses one.
 const FIVE_MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A session as its owner sees it. Times are RFC 3339 in UTC.
 #[derive(Serialize)]
@@ -42,7 +42,7 @@ struct StateObject<'a> {
     scope: &'a str,
     flow: Option<&'a str>,
     step: Option<&'a str>,
-    allowed_next: [&'a str; 0],
+    allowed_next: Vec<&'a str>,
     state: &'static str,
     created_at: String,
     last_seen_at: String,
@@ -65,14 +65,22 @@ struct WithToken<'a> {
 impl<'a> StateObject<'a> {
     fn of(session: &'a Session, id: SessionId, now: Timestamp) -> Self {
         let owner = session.owner();
+        let outlook = session.outlook(now);
+        let (flow, step, allowed_next) = match &outlook {
+            None => (None, None, Vec::new()),
+            Some((flow, steps, next)) => {
+                let name = |step| flow.step_name(step);
+                (Some(&**flow.name()), steps.last().map(name), next.iter().map(name).collect())
+            }
+        };
         Self {
             session_id: id.reveal(),
             client_id: owner.client.as_str(),
             subject: owner.subject.as_deref(),
             scope: session.scope(),
-            flow: None,
-            step: None,
-            allowed_next: [],
+            flow,
+            step,
+            allowed_next,
             state: session.standing(now).as_str(),
             created_at: session.opened().to_string(),
             last_seen_at: session.last_seen().to_string(),
@@ -110,7 +118,7 @@ where
 {
     let mut payload = Bytes::new();
     if call.is_idempotent() {
-        payload = read(body, timer, live.limits.body_timeout).await?;
+        payload = read(body, PAYLOAD_MAX, timer, live.limits.body_timeout).await?;
         // The life of a session does not begin while its client still sends.
         *now = gate.clock().now();
     }
@@ -192,11 +200,15 @@ fn json(value: &impl Serialize) -> Result<Bytes, Rejection> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|_| Rejection::Internal)
 }
 
-async fn read<B>(body: B, timer: &Timer, patience: Duration) -> Result<Bytes, Rejection>
+/// Reads a body of at most `limit` bytes, for which its client may take `patience`.
+///
+/// # Errors
+/// `request-too-large`, `request-timeout`, `request-malformed`.
+pub(super) async fn read<B>(body: B, limit: usize, timer: &Timer, patience: Duration) -> Result<Bytes, Rejection>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
-    let reading = std::pin::pin!(Limited::new(body, PAYLOAD_MAX).collect());
+    let reading = std::pin::pin!(Limited::new(body, limit).collect());
     match timer.timeout(patience, reading).await {
         Err(_) => Err(Rejection::RequestTimeout),
         Ok(Ok(body)) => Ok(body.to_bytes()),

@@ -1,9 +1,11 @@
 //! The straight line every call takes, whatever front it came in by.
 
+pub mod idempotency;
 pub mod limiter;
 pub mod memo;
 pub mod open;
 mod possession;
+pub mod settle;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -14,10 +16,11 @@ use crate::auth::replay::Replays;
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::policy::address;
-use crate::policy::call::{Identified, Owned, Passage, Routed, ValidatedCall};
+use crate::policy::call::{Identified, InFlow, InSession, Owned, Passage, Routed, ValidatedCall};
 use crate::policy::claims::Caller;
 use crate::policy::clients::Registered;
 use crate::policy::credentials::{Presented, Scheme};
+use crate::policy::flow::{Grant, StepMark};
 use crate::policy::head::Head;
 use crate::policy::headers::Observed;
 use crate::policy::ids::{Owner, SessionId};
@@ -27,10 +30,12 @@ use crate::policy::rates::{Rate, Rated};
 use crate::policy::rejection::Rejection;
 use crate::policy::route::Action;
 use crate::policy::session::{EndCause, Progress, Session, Standing};
-use crate::policy::time::Now;
+use crate::policy::time::{Now, Timestamp};
+use crate::store::answers::Answers;
 use crate::store::{AnyStore, Selector, SessionStore};
 use limiter::{Counted, Limiter};
 use memo::TokenMemo;
+use settle::{Hold, Repeat, Step};
 
 /// Sessions that are revoked between two looks at other work.
 const REVOKED_AT_ONCE: usize = 10_000;
@@ -54,13 +59,17 @@ pub struct Known {
     pub rated: Rated,
     /// Its place among those that run, where there are only so many.
     pub place: Option<Place>,
+    /// The step of its session's flow that the call is.
+    pub step: Option<StepMark>,
 }
 
 /// A call that passed every stage.
 #[derive(Debug)]
-pub enum Admission<'s, 'r> {
-    /// It goes to an upstream.
-    Forward(Passage<'s>),
+pub enum Admission<'s, 'r, 'g> {
+    /// It goes to an upstream. If it is a step of its session, what became of that must be written down.
+    Forward(Passage<'s>, Option<Hold<'g>>),
+    /// It is a step, and came before under the same Idempotency-Key.
+    Repeat(Box<Repeat<'s, 'g>>),
     /// `POST /session`.
     Open(OpenCall<'s, 'r>),
     /// `GET /session`.
@@ -90,6 +99,7 @@ pub struct Gate {
     replays: Replays,
     limiter: Limiter,
     running: Running,
+    answers: Answers,
 }
 
 impl Gate {
@@ -98,13 +108,20 @@ impl Gate {
     pub fn new(store: AnyStore, clock: Clock) -> Self {
         let (foreign_uses, suspensions) = (AtomicU64::new(0), AtomicU64::new(0));
         let (draining, replays, limiter) = (AtomicBool::new(false), Replays::default(), Limiter::default());
-        Self { store, clock, draining, foreign_uses, suspensions, replays, limiter, running: Running::default() }
+        let (running, answers) = (Running::default(), Answers::default());
+        Self { store, clock, draining, foreign_uses, suspensions, replays, limiter, running, answers }
     }
 
     /// The store.
     #[must_use]
     pub const fn store(&self) -> &AnyStore {
         &self.store
+    }
+
+    /// First answers to steps with an Idempotency-Key.
+    #[must_use]
+    pub const fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// The clock.
@@ -153,19 +170,19 @@ impl Gate {
     ///
     /// # Errors
     /// The refusal of the first stage that does not agree.
-    pub async fn admit<'s, 'r>(
-        &self,
+    pub async fn admit<'s, 'r, 'g>(
+        &'g self,
         live: &'s Snapshot,
         head: &Head<'r>,
         now: Now,
         memo: &TokenMemo,
         known: &mut Known,
-    ) -> Result<Admission<'s, 'r>, Rejection> {
+    ) -> Result<Admission<'s, 'r, 'g>, Rejection> {
         let routed = Routed::find(&live.routes, head)?;
         known.route = Some(routed.number());
         routed.fits(head)?;
         if let Some(exempt) = routed.exempt() {
-            return Ok(Admission::Forward(Passage::Exempt(exempt)));
+            return Ok(Admission::Forward(Passage::Exempt(exempt), None));
         }
         if routed.route().action == Action::KeySet {
             return Ok(Admission::KeySet);
@@ -199,18 +216,24 @@ impl Gate {
             return Ok(Admission::End(owned));
         }
         let call = owned.enter(now.steady)?;
+        let key = presented.idempotency_key();
+        let step = match call.in_flow(&live.flows, head.verb(), key.is_some()) {
+            InFlow::Beside(grant) => Step::Entered(grant, None),
+            InFlow::Step(attempt) => self.step(live, &call, attempt, key, now.steady, &mut known.step).await?,
+        };
+        // What is refused from here on gives back the step that it has entered.
         self.limit(live, head, (own_rate, Some(id), call.owner()), now, known)?;
-        if at_endpoint {
-            return Ok(Admission::Read(call.admit(now.steady)));
-        }
-        if let Some(rule) = &live.overload {
+        if !at_endpoint && let Some(rule) = &live.overload {
             known.place = Some(self.running.enter(rule, Priority::Underway)?);
         }
-        let call = match &live.sessions.budget {
-            Some(budget) => call.admit_within(budget, now.steady, &mut known.rated)?,
-            None => call.admit(now.steady),
-        };
-        Ok(Admission::Forward(Passage::Validated(call)))
+        match step {
+            Step::Entered(grant, _) if at_endpoint => Ok(Admission::Read(call.admit(grant, now.steady))),
+            Step::Entered(grant, hold) => {
+                let call = count(live, call, grant, now.steady, &mut known.rated)?;
+                Ok(Admission::Forward(Passage::Validated(call), hold))
+            }
+            Step::Repeated(found) => Ok(Admission::Repeat(Box::new(Repeat::of(call, found)))),
+        }
     }
 
     /// Counts a call under the rate rules of its route.
@@ -287,6 +310,20 @@ impl Gate {
             return Ok(());
         }
         self.store.end(owned.session().key(), EndCause::Closed, now.steady).await.map(drop)
+    }
+}
+
+/// Admits a call that the rules let pass, within the budget of its session if there is one.
+fn count<'s>(
+    live: &Snapshot,
+    call: InSession<'s>,
+    grant: Grant,
+    now: Timestamp,
+    rated: &mut Rated,
+) -> Result<ValidatedCall<'s>, Rejection> {
+    match &live.sessions.budget {
+        Some(budget) => call.admit_within(grant, budget, now, rated),
+        None => Ok(call.admit(grant, now)),
     }
 }
 

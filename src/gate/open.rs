@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 
+use super::idempotency::{sha256, sized};
 use super::{Gate, OpenCall};
 use crate::config::Snapshot;
 use crate::policy::binding::Thumbprint;
@@ -64,6 +65,7 @@ impl Gate {
             owner: Arc::clone(caller.owner()),
             scope: Arc::clone(caller.scope()),
             lifetimes: rules.lifetimes,
+            flow: live.flows.of_client(caller.owner().client.as_str()).cloned(),
             cap: call.identified.live_cap().or_usual(rules.max_live_per_client),
             idempotent,
         };
@@ -90,14 +92,4 @@ fn opening_name(owner: &Owner, key: &str) -> [u8; 32] {
         context.update(&thumbprint.unwrap_or(Thumbprint([0; 32])).0);
     }
     sized(context.finish().as_ref())
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    sized(digest(&SHA256, bytes).as_ref())
-}
-
-fn sized(digest: &[u8]) -> [u8; 32] {
-    let mut sized = [0; 32];
-    sized.copy_from_slice(digest);
-    sized
 }

@@ -50,7 +50,7 @@ async fn admit(gate: &Gate, live: &Snapshot, request: &Request<()>) -> Result<&'
     let head = Head::parse(raw, &live.names, &live.via)?;
     let now = gate.clock().now();
     Ok(match gate.admit(live, &head, now, &TokenMemo::default(), &mut Known::default()).await? {
-        Admission::Forward(_) => "forward",
+        Admission::Forward(..) => "forward",
         Admission::Open(open) => {
             gate.open(&open, b"", live, now).await?;
             "open"
@@ -61,6 +61,7 @@ async fn admit(gate: &Gate, live: &Snapshot, request: &Request<()>) -> Result<&'
             "end"
         }
         Admission::KeySet => "key set",
+        Admission::Repeat(_) => "repeat",
     })
 }
 

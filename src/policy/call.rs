@@ -11,9 +11,11 @@ use super::binding::{Possession, SenderConstraint};
 use super::claims::Caller;
 use super::clients::{LiveCap, Registered};
 use super::credentials::{Presented, Scheme};
+use super::flow::{Attempt, Flows, Grant};
 use super::head::Head;
 use super::headers::Observed;
 use super::ids::{Owner, SessionId};
+use super::method::Verb;
 use super::rates::{Rate, Rated, RuleId};
 use super::rejection::{Rejection, Wait, Why};
 use super::route::{Action, PoolId, Route, RouteTable};
@@ -210,26 +212,46 @@ impl<'s> Owned<'s> {
     }
 }
 
+/// What a call is in the flow of its session.
+#[derive(Debug)]
+pub enum InFlow {
+    /// No step of it, or there is no flow.
+    Beside(Grant),
+    /// A step, which is to be entered with [`Flow::enter`](super::flow::Flow::enter).
+    Step(Attempt),
+}
+
 /// A call in a live session of its caller.
 #[derive(Debug)]
 pub struct InSession<'s>(Owned<'s>);
 
 impl<'s> InSession<'s> {
-    /// The session.
-    #[must_use]
-    pub const fn session(&self) -> &Arc<Session> {
-        &self.0.session
-    }
-
     /// Whose call it is.
     #[must_use]
     pub fn owner(&self) -> &Owner {
         self.0.caller.owner()
     }
 
-    /// Admits the call: from here on it counts, and it extends the session's idle time.
+    /// What the call is in the flow of its session.
     #[must_use]
-    pub fn admit(self, now: Timestamp) -> ValidatedCall<'s> {
+    pub fn in_flow(&self, flows: &Flows, verb: Verb, has_key: bool) -> InFlow {
+        let Some(flow) = self.0.session.flow() else { return InFlow::Beside(Grant::no_step()) };
+        match flows.step_of(flow, &self.0.route.name, verb) {
+            None => InFlow::Beside(Grant::no_step()),
+            Some(step) => InFlow::Step(Attempt { step, writes: !verb.is_safe(), has_key, is_retry: false }),
+        }
+    }
+
+    /// The session.
+    #[must_use]
+    pub const fn session(&self) -> &Arc<Session> {
+        &self.0.session
+    }
+
+    /// Admits the call, which the step rules have let pass: from here on it counts, and it extends the session's idle
+    /// time.
+    #[must_use]
+    pub fn admit(self, _: Grant, now: Timestamp) -> ValidatedCall<'s> {
         self.0.session.touch(now);
         ValidatedCall(self.0)
     }
@@ -240,6 +262,7 @@ impl<'s> InSession<'s> {
     /// `rate-limited`, if the budget is enforced.
     pub fn admit_within(
         self,
+        grant: Grant,
         budget: &Budget,
         now: Timestamp,
         rated: &mut Rated,
@@ -256,7 +279,7 @@ impl<'s> InSession<'s> {
                 let left = u32::try_from(session.expires().since(now).as_secs()).unwrap_or(u32::MAX);
                 Err(Rejection::BudgetSpent(Wait(left.max(1))))
             }
-            Severity::Warn | Severity::Observe | Severity::Off => Ok(self.admit(now)),
+            Severity::Warn | Severity::Observe | Severity::Off => Ok(self.admit(grant, now)),
         }
     }
 }

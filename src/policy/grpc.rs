@@ -13,6 +13,10 @@ pub enum GrpcStatus {
     PermissionDenied = 7,
     /// A limit is reached, of size or of number: what gRPC libraries say of a message that is too large.
     ResourceExhausted = 8,
+    /// Not in this state: something else comes first.
+    FailedPrecondition = 9,
+    /// Another call got in between; later it may go.
+    Aborted = 10,
     /// No such method here.
     Unimplemented = 12,
     /// A bug or a misconfiguration of ours.

@@ -9,6 +9,7 @@ pub mod claims;
 pub mod clients;
 pub mod credentials;
 pub mod fields;
+pub mod flow;
 pub mod grpc;
 pub mod head;
 pub mod headers;

@@ -172,6 +172,28 @@ rejections! {
     BudgetSpent(Wait)             => TOO_MANY_REQUESTS,      ResourceExhausted, "rate-limited",          "Session budget spent", "This session can do no more; close it with DELETE /session and open a new one.";
     /// The client has as many live sessions as it may have.
     SessionLimit(Wait)            => TOO_MANY_REQUESTS,      ResourceExhausted, "session-limit",         "Too many sessions", "Close a session with DELETE /session, or wait until one expires.";
+    /// A step of the session's flow that must come before was not done.
+    StepOutOfOrder                => CONFLICT,               FailedPrecondition, "step-not-allowed",     "Step not allowed", "A step that must come first was not done; call one of the steps named in 'session.allowed_next'.";
+    /// The step was done and may not be done again.
+    StepRepeated                  => CONFLICT,               FailedPrecondition, "step-not-allowed",     "Step not allowed", "This step was done and cannot be done again; go on with one of the steps named in 'session.allowed_next'.";
+    /// The step was tried as often as it may be.
+    StepAttempts                  => CONFLICT,               FailedPrecondition, "step-not-allowed",     "Step not allowed", "This step was tried as often as it may be in one session; open a new session with POST /session.";
+    /// The step comes too soon after the one before.
+    StepTooEarly(Wait)            => CONFLICT,               FailedPrecondition, "step-not-allowed",     "Step not allowed", "This step comes too soon after the one before; repeat the call after the time in Retry-After.";
+    /// The step comes too late after the one before.
+    StepTooLate                   => CONFLICT,               FailedPrecondition, "step-not-allowed",     "Step not allowed", "This step comes too late after the one before; repeat one of the steps named in 'session.allowed_next' first.";
+    /// The last step of the flow was done.
+    FlowOver                      => CONFLICT,               FailedPrecondition, "step-not-allowed",     "Step not allowed", "The last step of this session was done; open a new session with POST /session.";
+    /// The step, or one that must be alone, runs.
+    StepInProgress                => CONFLICT,               Aborted,           "step-in-progress",      "Step in progress", "Another call of this session is doing this step or one that must be alone; wait for its answer, then read the state.";
+    /// Nobody knows whether the step, or one that must be alone, was done.
+    StepIndeterminate             => CONFLICT,               FailedPrecondition, "step-indeterminate",   "Outcome unknown", "The outcome of an earlier call is unknown; repeat that call with the same Idempotency-Key, or read the state and open a new session.";
+    /// The call was done before, and its answer could not be kept.
+    AnswerNotKept                 => CONFLICT,               FailedPrecondition, "step-not-allowed",     "Step not allowed", "This call was done before, and its answer could not be kept; read the state, then go on with one of the steps named in 'session.allowed_next'.";
+    /// The first call with this Idempotency-Key runs.
+    IdempotencyInFlight           => CONFLICT,               Aborted,           "idempotency-in-flight", "Call in progress", "The first call with this Idempotency-Key is not answered yet; repeat it a little later to get its answer.";
+    /// The step needs an Idempotency-Key.
+    IdempotencyKeyMissing         => BAD_REQUEST,            InvalidArgument,   "idempotency-key-missing", "Idempotency key missing", "Send an Idempotency-Key, a new one for each new request, and the same one when you repeat it.";
     /// The Idempotency-Key was used with another payload.
     IdempotencyKeyReused          => UNPROCESSABLE_ENTITY,   InvalidArgument,   "idempotency-key-reused","Idempotency key reused", "Use a new Idempotency-Key for a different request.";
 
@@ -215,6 +237,7 @@ impl Rejection {
             Self::RateLimited(wait)
             | Self::BudgetSpent(wait)
             | Self::SessionLimit(wait)
+            | Self::StepTooEarly(wait)
             | Self::IssuerUnavailable(wait)
             | Self::UpstreamUnavailable(wait)
             | Self::Overloaded(wait)
@@ -268,6 +291,8 @@ mod tests {
                 404 => 5,
                 403 => 7,
                 413 | 414 | 429 | 431 => 8,
+                409 if matches!(row.code, "step-in-progress" | "idempotency-in-flight") => 10,
+                409 => 9,
                 405 | 501 => 12,
                 500 | 508 => 13,
                 502 | 503 => 14,

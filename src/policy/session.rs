@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::flow::{Flow, StepSet, Steps};
 use super::ids::{Owner, SessionKey};
 use super::rejection::Rejection;
 use super::severity::Severity;
@@ -151,6 +152,8 @@ pub struct Progress {
     pub standing: Standing,
     /// Uses by others.
     pub foreign: ForeignUses,
+    /// Where it stands in its flow. Of a session without one nothing is kept here.
+    pub steps: Steps,
 }
 
 impl Progress {
@@ -171,8 +174,18 @@ impl Progress {
     }
 }
 
+/// A flow and where a session stands in it.
+struct Flowing {
+    flow: Arc<Flow>,
+    /// Locked only by who has locked what else changes: it is a part of that, kept here so that a session without a flow
+    /// pays nothing for it.
+    steps: Mutex<Steps>,
+}
+
 struct Shared {
-    progress: Progress,
+    version: u32,
+    standing: Standing,
+    foreign: ForeignUses,
     /// Those who wait until it may not be used. Few sessions have any, so the list is made when the first one comes.
     waiting: Option<Box<Waiting>>,
 }
@@ -198,13 +211,14 @@ pub struct Session {
     calls: AtomicU32,
     standing: AtomicU8,
     shared: Mutex<Shared>,
+    flow: Option<Box<Flowing>>,
 }
 
 impl Session {
     /// A session that begins now. `now` is steady time.
     #[must_use]
     pub fn open(key: SessionKey, owner: Arc<Owner>, scope: Arc<str>, lifetimes: Lifetimes, now: Timestamp) -> Self {
-        let progress = Progress { version: 0, standing: Standing::Live, foreign: ForeignUses::default() };
+        let shared = Shared { version: 0, standing: Standing::Live, foreign: ForeignUses::default(), waiting: None };
         Self {
             key,
             owner,
@@ -215,9 +229,42 @@ impl Session {
             last_seen: AtomicU64::new(now.as_millis()),
             bytes: AtomicU64::new(0),
             calls: AtomicU32::new(0),
-            standing: AtomicU8::new(progress.standing.to_bits()),
-            shared: Mutex::new(Shared { progress, waiting: None }),
+            standing: AtomicU8::new(shared.standing.to_bits()),
+            shared: Mutex::new(shared),
+            flow: None,
         }
+    }
+
+    /// The session with a flow that it follows to its end, whatever is configured later.
+    #[must_use]
+    pub fn following(self, flow: Option<Arc<Flow>>) -> Self {
+        let flow = flow.map(|flow| Box::new(Flowing { flow, steps: Mutex::default() }));
+        Self { flow, ..self }
+    }
+
+    /// The flow it follows.
+    #[must_use]
+    pub fn flow(&self) -> Option<&Arc<Flow>> {
+        self.flow.as_ref().map(|flowing| &flowing.flow)
+    }
+
+    /// The flow it follows, and where it stands in it.
+    #[must_use]
+    pub fn steps(&self) -> Option<(&Arc<Flow>, Steps)> {
+        let flowing = self.flow.as_ref()?;
+        let _shared = self.lock();
+        Some((&flowing.flow, *flowing.lock()))
+    }
+
+    /// Where it stands in its flow, and the steps that may be called next; none of a session that may not be used.
+    #[must_use]
+    pub fn outlook(&self, now: Timestamp) -> Option<(&Arc<Flow>, Steps, StepSet)> {
+        let (flow, steps) = self.steps()?;
+        let next = match self.standing(now) {
+            Standing::Live => flow.allowed(&steps, now.since(self.opened)),
+            Standing::Suspended | Standing::Ended(_) => StepSet::NONE,
+        };
+        Some((flow, steps, next))
     }
 
     /// The digest that names it.
@@ -341,15 +388,25 @@ impl Session {
     /// Whatever `change` refuses with; then nothing has changed.
     pub fn visit<T, E>(&self, change: impl FnOnce(&mut Progress) -> Result<T, E>) -> Result<T, E> {
         let mut shared = self.lock();
-        let mut progress = shared.progress;
+        let mut steps = self.flow.as_ref().map(|flowing| flowing.lock());
+        let before = Progress {
+            version: shared.version,
+            standing: shared.standing,
+            foreign: shared.foreign,
+            steps: steps.as_deref().copied().unwrap_or_default(),
+        };
+        let mut progress = before;
         let outcome = change(&mut progress)?;
-        if progress != shared.progress {
-            progress.version = shared.progress.version.wrapping_add(1);
-            shared.progress = progress;
+        if progress != before {
+            shared.version = before.version.wrapping_add(1);
+            (shared.standing, shared.foreign) = (progress.standing, progress.foreign);
+            if let Some(steps) = &mut steps {
+                **steps = progress.steps;
+            }
             self.standing.store(progress.standing.to_bits(), Ordering::Release);
             if progress.standing != Standing::Live {
                 let waiting = shared.waiting.take();
-                drop(shared);
+                drop((steps, shared));
                 waiting.into_iter().flat_map(|waiting| waiting.wakers).for_each(|(_, waker)| waker.wake());
             }
         }
@@ -368,6 +425,12 @@ impl Session {
     }
 }
 
+impl Flowing {
+    fn lock(&self) -> MutexGuard<'_, Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Ready with what calls are refused with once its session has ended or is suspended. Dropped before, it leaves nothing
 /// behind.
 #[derive(Debug)]
@@ -382,7 +445,7 @@ impl Future for Barred {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Rejection> {
         let this = &mut *self;
         let mut shared = this.session.lock();
-        if let Some(rejection) = shared.progress.standing.rejection() {
+        if let Some(rejection) = shared.standing.rejection() {
             return Poll::Ready(rejection);
         }
         let waiting = shared.waiting.get_or_insert_default();
@@ -530,6 +593,7 @@ mod tests {
 
     #[test]
     fn a_session_stays_small() {
-        assert!(size_of::<Session>() <= 120, "{}", size_of::<Session>());
+        assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
+        assert!(size_of::<Flowing>() <= 48, "{}", size_of::<Flowing>());
     }
 }

@@ -405,6 +405,10 @@ async fn sweep(control: Arc<Control>) {
         while store.sweep(control.gate.clock().now().steady, retention, BITE) {
             tokio::task::yield_now().await;
         }
+        let now = control.gate.clock().now().steady;
+        while control.gate.answers().sweep(now, sessions.idempotency_ttl, BITE) {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

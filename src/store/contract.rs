@@ -27,6 +27,7 @@ fn opening(number: u8, client: &str) -> Opening {
         scope: "orders".into(),
         lifetimes: LIFETIMES,
         cap: None,
+        flow: None,
         idempotent: None,
     }
 }

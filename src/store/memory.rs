@@ -224,7 +224,8 @@ impl MemoryStore {
     fn insert(&self, opening: &Opening, now: Timestamp) -> Result<Arc<Session>, Rejection> {
         self.count_live(&opening.owner, opening.cap)?;
         let (owner, scope) = (Arc::clone(&opening.owner), Arc::clone(&opening.scope));
-        let session = Arc::new(Session::open(opening.id.key(), owner, scope, opening.lifetimes, now));
+        let session = Session::open(opening.id.key(), owner, scope, opening.lifetimes, now);
+        let session = Arc::new(session.following(opening.flow.clone()));
         self.sessions.insert(session.key(), Arc::clone(&session));
         self.wait_for_end(&session);
         self.opened_total.fetch_add(1, Ordering::Relaxed);
@@ -306,6 +307,14 @@ impl SessionStore for MemoryStore {
             self.account_end(&session, cause, now);
         }
         outcome
+    }
+
+    fn settle(&self, session: &Session, visit: impl FnOnce(&mut Progress) + Send) {
+        let settled: Result<(), std::convert::Infallible> = session.visit(|progress| {
+            visit(progress);
+            Ok(())
+        });
+        debug_assert!(settled.is_ok(), "it agrees always");
     }
 
     async fn end(&self, key: SessionKey, cause: EndCause, now: Timestamp) -> Result<bool, Rejection> {

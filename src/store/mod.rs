@@ -10,6 +10,7 @@
 //! - of two openings with the same Idempotency-Key and payload, one opens and the other finds;
 //! - a cap on live sessions is never exceeded, and never makes room by ending a session.
 
+pub mod answers;
 pub mod memory;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod contract;
 use std::sync::Arc;
 
 use crate::policy::clients::Clients;
+use crate::policy::flow::Flow;
 use crate::policy::ids::{Owner, SessionId, SessionKey};
 use crate::policy::rejection::Rejection;
 use crate::policy::session::{EndCause, Lifetimes, Progress, Session, Standing};
@@ -47,6 +49,8 @@ pub struct Opening {
     pub lifetimes: Lifetimes,
     /// Most live sessions its client may have.
     pub cap: Option<u32>,
+    /// The flow it follows.
+    pub flow: Option<Arc<Flow>>,
     /// Its idempotency, if the client asked for it.
     pub idempotent: Option<IdempotentOpening>,
 }
@@ -119,6 +123,10 @@ pub trait SessionStore {
         now: Timestamp,
     ) -> impl Future<Output = Result<T, Rejection>> + Send;
 
+    /// Writes down what became of a step: `visit` agrees always. Nobody waits for it, for who would is perhaps gone; a
+    /// remote store puts it in a queue.
+    fn settle(&self, session: &Session, visit: impl FnOnce(&mut Progress) + Send);
+
     /// Ends a session, if it has not ended yet. Says whether it did.
     ///
     /// # Errors
@@ -170,6 +178,12 @@ impl SessionStore for AnyStore {
     ) -> Result<T, Rejection> {
         match self {
             Self::Memory(store) => store.transact(key, visit, now).await,
+        }
+    }
+
+    fn settle(&self, session: &Session, visit: impl FnOnce(&mut Progress) + Send) {
+        match self {
+            Self::Memory(store) => store.settle(session, visit),
         }
     }
 

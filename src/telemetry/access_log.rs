@@ -9,6 +9,7 @@ use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuar
 
 use super::labels::Labels;
 use super::record::CallRecord;
+use crate::policy::flow::StepId;
 use crate::policy::rejection::{Rejection, Why};
 
 /// Lines that may wait to be written.
@@ -107,6 +108,22 @@ impl AccessLogger {
         if let Some((rule, severity)) = call.exceeded {
             field(line, "rate_rule", &labels.name(rule))?;
             field(line, "rate_severity", severity.as_str())?;
+        }
+        if let Some((flow, mark)) = call.session.as_ref().and_then(|session| session.flow()).zip(call.step) {
+            let name = |step: StepId| flow.step_name(step);
+            field(line, "flow", flow.name())?;
+            field(line, "step", name(mark.step))?;
+            for (key, step) in [("step_before", mark.before), ("step_after", mark.after)] {
+                if let Some(step) = step {
+                    field(line, key, name(step))?;
+                }
+            }
+            if let Some(outcome) = mark.outcome {
+                field(line, "step_outcome", outcome.as_str())?;
+            }
+            if let Some((denial, _)) = mark.broken {
+                field(line, "step_rule", denial.as_str())?;
+            }
         }
         for (name, span) in
             [("admission_us", call.admitted), ("first_byte_us", call.first_byte), ("total_us", Some(call.elapsed()))]

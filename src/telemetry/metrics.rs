@@ -54,6 +54,9 @@ metrics! {
     RATE_EXCEEDED = COUNTER "sessiongate_rate_exceeded_total" ["rule", "severity"] "Calls for which a rate rule had nothing left, by rule and severity.";
     CALLS_RUNNING = GAUGE "sessiongate_calls_running" [] "Calls that run, where overload.max_calls bounds them.";
     RATE_BUCKETS = GAUGE "sessiongate_rate_buckets" [] "Buckets of rate rules that are not full.";
+    STEPS = COUNTER "sessiongate_steps_total" ["flow", "step", "outcome"] "Calls that are a step of their session's flow, by outcome.";
+    STEP_GAP = HISTOGRAM "sessiongate_step_gap_seconds" ["flow", "step"] "Time from the step before, or from the opening of the session, to the end of a step that was done.";
+    STEPS_OBSERVED = COUNTER "sessiongate_steps_would_refuse_total" ["flow", "step", "rule", "severity"] "Steps that broke a rule which does not refuse, by rule and severity.";
     SESSIONS_LIVE = GAUGE "sessiongate_sessions_live" [] "Sessions that are live or suspended.";
     SESSIONS_OPENED = COUNTER "sessiongate_sessions_opened_total" [] "Sessions opened.";
     SESSIONS_ENDED = COUNTER "sessiongate_sessions_ended_total" ["cause"] "Sessions ended, by cause.";
@@ -115,10 +118,21 @@ impl Exposition {
 
     /// Adds observations of a histogram.
     pub fn observe(&mut self, metric: &Metric, labels: &[&str], durations: &Durations) {
+        self.observe_in(&BUCKETS, metric, labels, durations);
+    }
+
+    /// Adds observations of a histogram with these bounds.
+    pub fn observe_in(
+        &mut self,
+        bounds: &[f64; BUCKETS.len()],
+        metric: &Metric,
+        labels: &[&str],
+        durations: &Durations,
+    ) {
         let mut sample = sample(metric, labels);
         let mut histogram = Histogram::default();
         let mut cumulative = 0;
-        let buckets = BUCKETS.iter().zip(durations.counts).map(|(bound, count)| {
+        let buckets = bounds.iter().zip(durations.counts).map(|(bound, count)| {
             cumulative += count;
             let mut bucket = Bucket::default();
             bucket.set_cumulative_count(cumulative);

@@ -5,6 +5,7 @@ pub mod labels;
 pub mod metrics;
 pub mod record;
 pub mod stats;
+pub mod steps;
 
 use std::sync::Arc;
 

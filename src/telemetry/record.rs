@@ -9,6 +9,7 @@ use http::HeaderValue;
 use super::Recorder;
 use super::labels::Label;
 use crate::policy::claims::Caller;
+use crate::policy::flow::StepMark;
 use crate::policy::headers::Observed;
 use crate::policy::ids::SessionId;
 use crate::policy::method::Verb;
@@ -85,6 +86,8 @@ pub struct CallRecord {
     pub place: Option<Place>,
     /// Whether the session is told of the bytes.
     pub counts_bytes: bool,
+    /// The step of its session's flow that it is. Their names are the flow's: [`Session::flow`].
+    pub step: Option<StepMark>,
     /// Why it was refused, if it was.
     pub rejection: Option<Rejection>,
     /// The status that was sent.
@@ -129,6 +132,7 @@ impl CallRecord {
             exceeded: None,
             place: None,
             counts_bytes: false,
+            step: None,
             rejection: None,
             status: 0,
             admitted: None,

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::labels::Label;
 use super::record::{CallRecord, EndedBy};
+use super::steps::StepTable;
 use crate::policy::method::Verb;
 use crate::policy::rejection::TABLE;
 use crate::policy::severity::Severity;
@@ -90,8 +91,13 @@ pub struct Durations {
 
 impl Durations {
     fn observe(&mut self, span: Duration) {
+        self.observe_in(&BUCKETS, span);
+    }
+
+    /// Adds an observation to buckets with these bounds.
+    pub(super) fn observe_in(&mut self, bounds: &[f64; BUCKETS.len()], span: Duration) {
         let secs = span.as_secs_f64();
-        let bucket = BUCKETS.iter().position(|bound| secs <= *bound).unwrap_or(BUCKETS.len());
+        let bucket = bounds.iter().position(|bound| secs <= *bound).unwrap_or(bounds.len());
         self.counts[bucket] += 1;
         self.sum += secs;
     }
@@ -128,6 +134,8 @@ pub struct CallStats {
     pub warned: u64,
     /// Calls for which a rate rule had nothing left, by rule and severity.
     pub exceeded: HashMap<(Label, Severity), u64>,
+    /// Steps.
+    pub steps: StepTable,
 }
 
 /// The counters of one worker.
@@ -155,11 +163,14 @@ impl WorkerStats {
             EndedBy::Upstream => stats.upstream_cut += 1,
         }
         let rate = call.exceeded.map(|(_, severity)| severity);
-        stats.observed += u64::from(!call.observed.counted.is_empty() || rate == Some(Severity::Observe));
-        stats.warned += u64::from(!call.observed.warned.is_empty() || rate == Some(Severity::Warn));
+        let step = call.step.and_then(|step| step.broken).map(|(_, severity)| severity);
+        let broke = |severity| rate == Some(severity) || step == Some(severity);
+        stats.observed += u64::from(!call.observed.counted.is_empty() || broke(Severity::Observe));
+        stats.warned += u64::from(!call.observed.warned.is_empty() || broke(Severity::Warn));
         if let Some(exceeded) = call.exceeded {
             *stats.exceeded.entry(exceeded).or_insert(0) += 1;
         }
+        stats.steps.note(call);
     }
 
     /// Counts a call that an upstream did not answer.

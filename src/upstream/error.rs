@@ -193,6 +193,32 @@ impl UpstreamError {
         }
     }
 
+    /// Whether the attempt that failed with this has sent nothing.
+    #[must_use]
+    pub const fn is_before_sending(&self) -> bool {
+        match self {
+            Self::ConnectTimeout { .. }
+            | Self::Name { .. }
+            | Self::Connect { .. }
+            | Self::Exhausted { .. }
+            | Self::Handshake { .. }
+            | Self::Full { .. }
+            | Self::NoSwitch { .. }
+            | Self::Unavailable
+            | Self::Overloaded(_) => true,
+            Self::Tls(_)
+            | Self::StreamReset(_)
+            | Self::ResponseTimeout
+            | Self::TotalTimeout
+            | Self::Stalled
+            | Self::Closed
+            | Self::Reset(_)
+            | Self::Malformed(_)
+            | Self::TooLarge
+            | Self::Upload(_) => false,
+        }
+    }
+
     /// Error type of `proxy-status` (RFC 9209 section 2.3).
     #[must_use]
     pub fn proxy_error(&self) -> &'static str {

@@ -1,5 +1,6 @@
 //! One call on one connection, whatever that speaks.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -62,6 +63,7 @@ enum Kind {
     // Boxed, so that it does not make the other larger.
     H2(Box<h2::ReplyBody>),
     Tunnel(Box<h2::Upgraded>),
+    After(Box<(VecDeque<Frame<Bytes>>, ReplyBody)>),
 }
 
 impl ReplyBody {
@@ -78,12 +80,18 @@ impl ReplyBody {
         Self(Kind::Tunnel(Box::new(stream)))
     }
 
+    /// What was read ahead, and then the rest.
+    #[must_use]
+    pub fn after(ahead: VecDeque<Frame<Bytes>>, rest: Self) -> Self {
+        if ahead.is_empty() { rest } else { Self(Kind::After(Box::new((ahead, rest)))) }
+    }
+
     /// What follows a `101`: nothing of it was HTTP after that.
     #[must_use]
     pub fn into_upgraded(self) -> Option<Upgraded> {
         match self.0 {
             Kind::H1(body) => body.into_upgraded().map(Upgraded::from),
-            Kind::H2(_) => None,
+            Kind::H2(_) | Kind::After(_) => None,
             Kind::Tunnel(stream) => Some(stream.into()),
         }
     }
@@ -101,6 +109,10 @@ impl Body for ReplyBody {
             Kind::H1(body) => Pin::new(body).poll_frame(context),
             Kind::H2(body) => Pin::new(body).poll_frame(context),
             Kind::Tunnel(_) => Poll::Ready(None),
+            Kind::After(after) => match after.0.pop_front() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => Pin::new(&mut after.1).poll_frame(context),
+            },
         }
     }
 
@@ -109,6 +121,7 @@ impl Body for ReplyBody {
             Kind::H1(body) => body.is_end_stream(),
             Kind::H2(body) => body.is_end_stream(),
             Kind::Tunnel(_) => true,
+            Kind::After(after) => after.0.is_empty() && after.1.is_end_stream(),
         }
     }
 
@@ -117,6 +130,10 @@ impl Body for ReplyBody {
             Kind::H1(body) => body.size_hint(),
             Kind::H2(body) => body.size_hint(),
             Kind::Tunnel(_) => SizeHint::with_exact(0),
+            Kind::After(after) => {
+                let ahead = after.0.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
+                after.1.size_hint().exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The head of the request that an upstream gets: built afresh from what was proven, never copied. For HTTP/1.1 it is
 //! written straight into the buffer of its connection; a header map of it would be built only to be read once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use aws_lc_rs::digest::{SHA256, digest};
 use http::Method;
 use http::header::{self, HeaderName, HeaderValue};
@@ -21,6 +23,7 @@ use crate::policy::violation::Field;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SUBJECT: HeaderName = HeaderName::from_static("x-sg-subject");
 const SCOPES: HeaderName = HeaderName::from_static("x-sg-scopes");
+const STEP: HeaderName = HeaderName::from_static("x-sg-session-step");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -74,6 +77,10 @@ pub struct Outgoing<'a, 'r, 's> {
     pub replacement: Option<&'a HeaderValue>,
     /// Our half of a WebSocket handshake that the client did not have to begin itself (RFC 8441 section 5).
     pub websocket_key: Option<&'a HeaderValue>,
+    /// The step that its session has done last, of one that follows a flow.
+    pub step: Option<&'a str>,
+    /// To be set as soon as a byte of it may be sent; who does not ask is not told.
+    pub sent: Option<&'a AtomicBool>,
     /// Who takes interim responses.
     pub interim: Option<Interim<'a>>,
 }
@@ -124,6 +131,9 @@ impl Outbound for Outgoing<'_, '_, '_> {
     }
 
     fn fields(&self, out: &mut impl Fields) {
+        if let Some(sent) = self.sent {
+            sent.store(true, Ordering::Relaxed);
+        }
         self.write_forwarded(out);
         self.write_proof(out);
         out.field(self.names.name(Field::Correlation), self.ids.correlation.as_bytes());
@@ -195,6 +205,9 @@ impl Outgoing<'_, '_, '_> {
         }
         if let Some(scopes) = &caller.scopes {
             out.field(&SCOPES, scopes.as_bytes());
+        }
+        if let Some(step) = self.step {
+            out.field(&STEP, step.as_bytes());
         }
     }
 

@@ -42,6 +42,7 @@ mod scopes;
 mod sessions;
 mod shutdown;
 mod smuggling;
+mod steps;
 mod token_attacks;
 mod tokens;
 mod upgrades;

@@ -34,6 +34,8 @@ pub struct Fields {
     pub accept: Option<&'static str>,
     /// In `content-type`, where there is a body.
     pub content_type: &'static str,
+    /// In `idempotency-key`.
+    pub key: Option<&'static str>,
 }
 
 /// A token.
@@ -76,6 +78,8 @@ pub enum Expect {
     Gate(u16),
     /// The ordering service answers.
     Service(u16),
+    /// The gate gives the answer that the service gave before.
+    Replayed(u16),
     /// The gate refuses with a problem code, and the service sees nothing.
     Refused(u16, &'static str),
 }
@@ -84,7 +88,7 @@ impl Expect {
     /// The status that must come out.
     pub const fn status(self) -> u16 {
         match self {
-            Self::Gate(status) | Self::Service(status) | Self::Refused(status, _) => status,
+            Self::Gate(status) | Self::Service(status) | Self::Replayed(status) | Self::Refused(status, _) => status,
         }
     }
 }
@@ -100,7 +104,11 @@ pub const SIX: Fields = Fields {
     correlation: true,
     accept: Some("application/json"),
     content_type: "application/json",
+    key: None,
 };
+
+/// The six, and an Idempotency-Key.
+const KEYED: Fields = Fields { key: Some("order-1"), ..SIX };
 
 const CREDENTIALS: Fields = Fields { session: None, correlation: false, accept: None, ..SIX };
 
@@ -112,6 +120,15 @@ const READ_OFFERS: Step = Step {
     body: None,
     expect: Expect::Service(200),
     on_sheet: true,
+};
+
+const ORDER: Step = Step {
+    method: "POST",
+    path: "/orders",
+    fields: KEYED,
+    body: Some(r#"{"offer":"fiber-500"}"#),
+    expect: Expect::Service(201),
+    ..READ_OFFERS
 };
 
 const WALKED: Step = Step { on_sheet: false, ..READ_OFFERS };
@@ -132,6 +149,7 @@ pub const CLOSE: Step =
 
 /// The ordering flow.
 pub const FLOW: &[Step] = &[
+    Step { title: "order before anything else: too early", expect: Expect::Refused(409, "step-not-allowed"), ..ORDER },
     Step {
         title: "verify the eligibility of an address",
         method: "POST",
@@ -147,13 +165,11 @@ pub const FLOW: &[Step] = &[
         body: Some(r#"{"options":["static-ip"]}"#),
         ..READ_OFFERS
     },
+    Step { title: "order it, with an Idempotency-Key", ..ORDER },
     Step {
-        title: "order it",
-        method: "POST",
-        path: "/orders",
-        body: Some(r#"{"offer":"fiber-500"}"#),
-        expect: Expect::Service(201),
-        ..READ_OFFERS
+        title: "the same again: the answer of the first, and no second order",
+        expect: Expect::Replayed(201),
+        ..ORDER
     },
     Step {
         title: "arrange the installation",

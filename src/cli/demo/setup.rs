@@ -210,6 +210,39 @@ methods = ["POST"]
 scopes = ["ordering.write"]
 upstream = "ordering"
 
+[[flows]]
+name = "ordering"                  # what comes out of order gets 409, and is told what may come
+
+[[flows.steps]]
+name = "eligibility"
+routes = ["eligibility"]
+repeat = true
+
+[[flows.steps]]
+name = "offer"
+routes = ["offers"]
+after = ["eligibility"]
+repeat = true
+
+[[flows.steps]]
+name = "configure"
+routes = ["configure"]
+after = ["offer"]
+repeat = true
+
+[[flows.steps]]
+name = "order"
+routes = ["order"]
+after = ["configure"]
+exclusive = true
+idempotency = "required"
+
+[[flows.steps]]
+name = "installation"
+routes = ["installation"]
+after = ["order"]
+terminal = true
+
 [logs]
 access = "{access_log}"
 "#,

@@ -56,6 +56,7 @@ fn expected(expect: Expect) -> String {
     match expect {
         Expect::Gate(status) => format!("{status}"),
         Expect::Service(status) => format!("{status} from the service"),
+        Expect::Replayed(status) => format!("{status} as before"),
         Expect::Refused(status, code) => format!("{status} {code}"),
     }
 }
@@ -66,8 +67,11 @@ fn curl(step: &Step) -> String {
         _ = write!(line, "-X {} ", step.method);
     }
     _ = write!(line, "\"$GATE{}\"", step.path);
-    if step.fields == script::SIX {
+    if (Fields { key: None, ..step.fields }) == script::SIX {
         line.push_str(" \"${SIX[@]}\"");
+        if let Some(key) = step.fields.key {
+            _ = write!(line, " -H \"idempotency-key: {key}\"");
+        }
     } else {
         let mut fields = spelled_out(&step.fields);
         fields.extend(step.body.map(|_| format!("-H \"content-type: {}\"", step.fields.content_type)));

@@ -68,7 +68,8 @@ impl<'a> Walk<'a> {
             return Err(Failure::Runtime(format!("{failed} of {all} calls did not come out as specified")));
         }
         let seen = self.service.seen().calls;
-        let refused = script::REFUSALS.len() + 1;
+        let is_refused = |step: &&Step| matches!(step.expect, Expect::Refused(..));
+        let refused = script::FLOW.iter().chain(script::REFUSALS).filter(is_refused).count() + 1;
         say(format_args!(
             "\n{} All {all} calls came out as specified, in {took:.1?}.\n  The ordering service saw {seen} of them, each with \
              the client, the session and the subject that the gate vouches for.\n  It saw none of the {refused} that were \
@@ -97,8 +98,8 @@ impl<'a> Walk<'a> {
     }
 
     fn fields(&self, step: &Step) -> Result<Vec<Field>, Failure> {
-        let Fields { bearer, client, session, correlation, accept, content_type } = step.fields;
-        let mut fields = Vec::with_capacity(6);
+        let Fields { bearer, client, session, correlation, accept, content_type, key } = step.fields;
+        let mut fields = Vec::with_capacity(7);
         let mut add = |name, value: String| fields.push(Field { name, value });
         if let Some(bearer) = bearer {
             add("authorization", format!("Bearer {}", self.setup.token(bearer)?));
@@ -115,6 +116,9 @@ impl<'a> Walk<'a> {
         }
         if step.body.is_some() {
             add("content-type", content_type.into());
+        }
+        if let Some(key) = key {
+            add("idempotency-key", key.into());
         }
         Ok(fields)
     }
@@ -149,6 +153,9 @@ impl<'a> Walk<'a> {
                 demand(vouched("session-id") == self.session, "the service was told another session-id".into());
                 demand(vouched("client-id") == CLIENT, "the service was told another client-id".into());
                 demand(vouched("x-sg-subject") == "alice", "the service was told another subject".into());
+            }
+            Expect::Replayed(_) => {
+                demand(text(answer, "idempotency-replayed") == "true", "the answer is not marked as replayed".into());
             }
             Expect::Gate(201) => {
                 let id = text(answer, "session-id");
@@ -191,10 +198,11 @@ fn told(expect: Expect, answer: &Response<Bytes>) -> String {
         }
         Expect::Gate(200) => {
             let state = problem(answer);
-            format!("{}, {} calls so far", state["state"].as_str().unwrap_or("?"), state["calls"])
+            let word = |name: &str| state[name].as_str().unwrap_or("?").to_owned();
+            format!("{}, {} calls so far, last step {}", word("state"), state["calls"], word("step"))
         }
         Expect::Gate(_) => String::new(),
-        Expect::Service(_) => {
+        Expect::Service(_) | Expect::Replayed(_) => {
             let body = String::from_utf8_lossy(answer.body()).trim().to_owned();
             match body.char_indices().nth(BODY_SHOWN) {
                 Some((end, _)) => format!("{}…", &body[..end]),
@@ -207,7 +215,13 @@ fn told(expect: Expect, answer: &Response<Bytes>) -> String {
             let named = |found: &Value| Some(format!("{} {}", found["field"].as_str()?, found["code"].as_str()?));
             let fields: Vec<_> = fields.filter_map(named).collect();
             let detail = problem["detail"].as_str().unwrap_or_default();
-            if fields.is_empty() { detail.to_owned() } else { format!("{}: {detail}", fields.join(", ")) }
+            let next = problem["session"]["allowed_next"].as_array().into_iter().flatten();
+            let next: Vec<_> = next.filter_map(Value::as_str).collect();
+            match (problem["code"].as_str(), &fields[..]) {
+                (Some("step-not-allowed"), _) => format!("{detail} (now: {})", next.join(", ")),
+                (_, []) => detail.to_owned(),
+                (_, fields) => format!("{}: {detail}", fields.join(", ")),
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 mod clients;
 mod context;
 mod cors;
+mod flows;
 mod headers;
 mod introspection;
 mod issuers;
@@ -61,6 +62,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
     let (routes, scopes, cors) = routes::table(&mut cx, file, &pool_names);
     let rates = rates::rules(&mut cx, file, &routes);
     let overload = file.overload.as_ref().and_then(|table| rates::overload(&mut cx, table));
+    let flows = flows::flows(&mut cx, file, &routes);
     let issuers = issuers::issuers(&mut cx, file);
     let clients = file.clients.as_ref().and_then(|table| clients::registry(&mut cx, table));
 
@@ -83,6 +85,7 @@ pub(super) fn compile(file: &File, touched: &Touched, folder: &Path, generation:
         cors,
         rates,
         overload,
+        flows,
         pools,
         resolver,
         auth: Authenticator::new(issuers, scopes, CACHE_CAPACITY).with_own(own),

@@ -1,6 +1,6 @@
 //! Scopes that routes demand.
 
-use crate::config::raw::{At, ScopeList};
+use crate::config::raw::{At, NameList};
 use crate::policy::scopes::{SCOPES_MAX, ScopeNames, ScopeRule, ScopeSet, is_scope_token};
 
 use super::context::Context;
@@ -18,7 +18,7 @@ impl Scopes {
         self.names
     }
 
-    pub(super) fn rule(&mut self, cx: &mut Context<'_>, list: &ScopeList) -> ScopeRule {
+    pub(super) fn rule(&mut self, cx: &mut Context<'_>, list: &NameList) -> ScopeRule {
         let (all, any) = (self.set(cx, &list.all), self.set(cx, &list.any));
         let mut words: Vec<&str> = Vec::new();
         for scope in list.all.iter().chain(&list.any) {

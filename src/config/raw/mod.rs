@@ -7,8 +7,10 @@
 mod clients;
 mod cors;
 mod dpop;
+mod flows;
 mod headers;
 mod issuers;
+mod names;
 mod overload;
 mod place;
 mod rates;
@@ -24,14 +26,16 @@ use serde::{Deserialize, Serialize};
 pub use clients::Clients;
 pub use cors::Cors;
 pub use dpop::{Dpop, SenderConstraintName};
+pub use flows::{Flow, FlowStep, IdempotencyRule};
 pub use headers::{ConfigMode, Headers, MissingAction, Requirement, RuleSeverity, RuledHeader};
 pub use issuers::{
     ClientClaimName, Introspection, Issuer, Key, KeySet, ScopeClaimName, SecretRef, SignatureAlgorithm, TokenTypeName,
 };
+pub use names::NameList;
 pub use overload::Overload;
 pub use place::{At, Table};
 pub use rates::{PerName, RateLimit, SessionBudget};
-pub use routes::{AuthorizationAction, RetryAction, Route, ScopeList};
+pub use routes::{AuthorizationAction, RetryAction, Route};
 pub use server::{Admin, Drain, Errors, Limits, Listener, Logs, Server};
 pub use server::{CertAndKey, ClientAuthMode, ProxyVersion, Tls, TlsVersion};
 pub use server::{LogFormatName, OnForeignUse, SessionIdForm, Sessions, Tombstone};
@@ -93,6 +97,9 @@ pub struct File {
     /// Which call goes where, and what it must show. At least one; `/session` is always there and is not listed.
     #[schemars(length(min = 1), extend("x-required" = true))]
     pub routes: Vec<Table<Route>>,
+    /// In which order the calls of a session come. Default: in any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flows: Vec<Table<Flow>>,
     /// How many calls may run at once. Default: any number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overload: Option<Table<Overload>>,

@@ -1,16 +1,12 @@
 //! Routes.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cors::Cors;
 use super::dpop::SenderConstraintName;
 use super::headers::Headers;
+use super::names::NameList;
 use super::place::{At, Table};
 use super::values::{BodyLimit, Limit, Period};
 
@@ -35,7 +31,7 @@ pub struct Route {
     #[schemars(with = "Option<Vec<MethodName>>")]
     pub methods: Option<At<Vec<At<String>>>>,
     /// Scopes that a token must have. Default: none.
-    pub scopes: At<ScopeList>,
+    pub scopes: At<NameList>,
     /// What tokens must be bound to. Default: nothing; a token that is bound is held to it in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender_constraint: Option<At<SenderConstraintName>>,
@@ -109,76 +105,4 @@ pub enum AuthorizationAction {
     Strip,
     /// A token that the gate issues takes its place. Needs `[tokens]`; not on exempt routes.
     Replace,
-}
-
-/// Scopes that a token must have: a list of which all are needed, or `{ all = [..], any = [..] }`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ScopeList {
-    /// All of these.
-    pub all: Vec<At<String>>,
-    /// And one of these, unless empty.
-    pub any: Vec<At<String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Both {
-    all: Vec<At<String>>,
-    any: Vec<At<String>>,
-}
-
-impl<'de> Deserialize<'de> for ScopeList {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListOrTable;
-
-        impl<'de> Visitor<'de> for ListOrTable {
-            type Value = ScopeList;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of scopes, or a table with `all` and `any`")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<ScopeList, A::Error> {
-                let all = Vec::deserialize(SeqAccessDeserializer::new(seq))?;
-                Ok(ScopeList { all, any: Vec::new() })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ScopeList, A::Error> {
-                let Both { all, any } = Both::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(ScopeList { all, any })
-            }
-        }
-
-        deserializer.deserialize_any(ListOrTable)
-    }
-}
-
-impl Serialize for ScopeList {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.any.is_empty() {
-            return self.all.serialize(serializer);
-        }
-        serializer.collect_map([("all", &self.all), ("any", &self.any)])
-    }
-}
-
-impl JsonSchema for ScopeList {
-    fn schema_name() -> Cow<'static, str> {
-        "ScopeList".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let list = json_schema!({ "type": "array", "items": { "type": "string" } });
-        json_schema!({
-            "description": "Scopes that a token must have: a list of which all are needed, or a table.",
-            "anyOf": [list, {
-                "type": "object",
-                "properties": {
-                    "all": { "description": "All of these.", "type": "array", "items": { "type": "string" } },
-                    "any": { "description": "And one of these.", "type": "array", "items": { "type": "string" } },
-                },
-                "additionalProperties": false,
-            }],
-        })
-    }
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::dpop::SenderConstraintName;
 use super::issuers::SecretRef;
+use super::names::NameList;
 use super::place::{At, Table};
 use super::rates::SessionBudget;
-use super::routes::ScopeList;
 use super::values::{BodyLimit, Period, Size};
 
 /// The process.
@@ -253,7 +253,7 @@ pub struct Sessions {
     /// How long an `idempotency-key` of `POST /session` is remembered.
     pub idempotency_ttl: At<Period>,
     /// Scopes that the session endpoint demands. Default: none.
-    pub scopes: At<ScopeList>,
+    pub scopes: At<NameList>,
     /// What tokens must be bound to at the session endpoint. Default: nothing; a token that is bound is held to it in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender_constraint: Option<SenderConstraintName>,

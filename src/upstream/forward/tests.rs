@@ -58,7 +58,11 @@ fn passage<'s>(routes: &'s RouteTable, head: &Head<'_>) -> Passage<'s> {
         crate::policy::call::Identified::new(routed, &presented, Registered::unlisted(caller), Default::default(), now)
             .unwrap();
     let owned = identified.own(id, Some(Arc::new(session))).unwrap();
-    Passage::Validated(owned.enter(now.steady).unwrap().admit(now.steady))
+    let call = owned.enter(now.steady).unwrap();
+    let crate::policy::call::InFlow::Beside(grant) = call.in_flow(&Default::default(), head.verb(), false) else {
+        panic!()
+    };
+    Passage::Validated(call.admit(grant, now.steady))
 }
 
 /// The head as it is written.
@@ -111,6 +115,8 @@ fn written(request: &Request<()>, setting: Setting) -> Vec<u8> {
             session,
         },
         via: &HeaderValue::from_static("1.1 gate"),
+        step: None,
+        sent: None,
         interim: None,
         host: setting.host,
     };

@@ -8,6 +8,7 @@ pub struct Config {
     listeners: Vec<String>,
     issuers: Vec<String>,
     routes: Vec<String>,
+    flows: Vec<String>,
     sections: Vec<String>,
 }
 
@@ -68,6 +69,18 @@ impl Config {
         self
     }
 
+    /// Adds a flow.
+    pub fn flow(mut self, body: &str) -> Self {
+        self.flows.push(body.into());
+        self
+    }
+
+    /// With other words in the routes.
+    pub fn renamed(mut self, from: &str, to: &str) -> Self {
+        self.routes.iter_mut().for_each(|route| *route = route.replace(from, to));
+        self
+    }
+
     /// Adds the route for everything.
     pub fn catch_all(self) -> Self {
         self.route("name = \"all\"\npath = \"/{*rest}\"\nupstream = \"shop\"")
@@ -98,6 +111,7 @@ impl Config {
             ("issuers", &whole.issuers),
             ("upstreams", &whole.upstreams),
             ("routes", &whole.routes),
+            ("flows", &whole.flows),
         ] {
             for body in bodies {
                 text.push_str(&format!("\n[[{name}]]\n{body}\n"));

@@ -271,7 +271,8 @@ fn check_in(world: &World, call: &Call<'_>) {
             has_proof(world, &headers, true);
         }
         Ok(Admission::KeySet) => panic!("this gate issues no tokens"),
-        Ok(Admission::Forward(passage)) => {
+        Ok(Admission::Repeat(_)) => panic!("this gate has no flows"),
+        Ok(Admission::Forward(passage, _)) => {
             assert_ne!(head.path(), "/session");
             match passage.validated() {
                 Some(_) => has_proof(world, &headers, true),
@@ -318,6 +319,8 @@ fn is_clean(world: &World, head: &Head<'_>, passage: &Passage<'_>, host: HostFie
         host,
         replacement: None,
         websocket_key: None,
+        step: None,
+        sent: None,
         interim: None,
     };
     let endpoint = Endpoint { host: "origin".into(), port: 1, authority: text("origin:1"), tls: false };
