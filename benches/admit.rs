@@ -63,6 +63,20 @@ fn bench(criterion: &mut Criterion) {
     criterion.bench_function("admit/three rate rules", |bencher| {
         bencher.iter(|| admit(&gate, &limited, &memo, &call));
     });
+    let stepped = support::stepped();
+    let (gate, ids) = support::gate_of(10_000, 1, stepped.flows.of_client(support::CLIENT));
+    let call = support::call(&token, ids[0]);
+    let memo = TokenMemo::default();
+    admit(&gate, &stepped, &memo, &call);
+    {
+        let _counting = dhat::Profiler::builder().testing().build();
+        (0..1_000).for_each(|_| admit(&gate, &stepped, &memo, &call));
+        let allocated = dhat::HeapStats::get().total_blocks;
+        println!("admit a step: {allocated} heap allocations in 1000 calls");
+        assert_eq!(allocated, 0, "to enter and settle a step allocates nothing");
+    }
+    // Each call enters its step and is given up at once.
+    criterion.bench_function("admit/a step", |bencher| bencher.iter(|| admit(&gate, &stepped, &memo, &call)));
     let many = support::snapshot("strict", 500);
     let (gate, ids) = support::gate(10_000, 1);
     let call = support::call(&token, ids[0]);

@@ -20,6 +20,13 @@ fn bench(criterion: &mut Criterion) {
     let bytes = (support::resident() - before) / count;
     println!("store: {bytes} bytes of resident memory per session at {count} sessions, each with its own subject");
     assert!(bytes <= 375, "a session costs at most 375 bytes");
+    let stepped = support::stepped();
+    let before = support::resident();
+    let followed = support::gate_of(count, count, stepped.flows.of_client(support::CLIENT));
+    let bytes = (support::resident() - before) / count;
+    println!("store: {bytes} bytes of resident memory per session that follows a flow");
+    assert!(bytes <= 375, "so does one that follows a flow");
+    drop(followed);
 
     let mut turn = ids.iter().cycle();
     criterion.bench_function("find/1000000 sessions", |bencher| {
@@ -33,7 +40,9 @@ fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("open");
     group.measurement_time(Duration::from_secs(2));
     group.bench_function("one", |bencher| {
-        bencher.iter(|| support::open(&gate, SessionId::from_random(sessiongate::random::bytes()), "subject", &shared));
+        bencher.iter(|| {
+            support::open(&gate, SessionId::from_random(sessiongate::random::bytes()), "subject", &shared, None)
+        });
     });
 }
 

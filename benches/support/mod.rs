@@ -11,6 +11,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use sessiongate::clock::Clock;
 use sessiongate::config::{self, Snapshot};
 use sessiongate::gate::Gate;
+use sessiongate::policy::flow::Flow;
 use sessiongate::policy::ids::{ClientId, Owner, SessionId};
 use sessiongate::policy::session::Lifetimes;
 use sessiongate::store::memory::MemoryStore;
@@ -32,6 +33,20 @@ pub fn snapshot(mode: &str, routes: usize) -> Snapshot {
 pub fn limited() -> Snapshot {
     let rule = |per| format!("[[rate_limits]]\nname = \"{per}\"\nper = \"{per}\"\nrequests = 900000000\n");
     read("strict", 1, &["session", "client", "address"].map(rule).concat())
+}
+
+/// One route that is a step, the second of three, and may come again.
+pub fn stepped() -> Snapshot {
+    let step = |name: &str, more: &str| format!("[[flows.steps]]\nname = \"{name}\"\nrepeat = true\n{more}\n");
+    let steps = [
+        step("first", "routes = [\"r1\"]\nmethods = [\"POST\"]"),
+        step(
+            "second",
+            "routes = [\"order\"]\nmethods = [\"GET\"]\nmin_gap = \"1ms\"\nmax_gap = \"24h\"\nseverity = \"observe\"",
+        ),
+        step("third", "routes = [\"order\"]\nmethods = [\"POST\"]\nafter = [\"first\", \"second\"]\nexclusive = true"),
+    ];
+    read("strict", 2, &format!("[[flows]]\nname = \"ordering\"\n{}", steps.concat()))
 }
 
 fn read(mode: &str, routes: usize, more: &str) -> Snapshot {
@@ -64,13 +79,18 @@ pub fn token(subject: &str) -> String {
 
 /// A gate with `count` sessions of one subject each out of `subjects`, and the ids of the first thousand.
 pub fn gate(count: usize, subjects: usize) -> (Gate, Vec<SessionId>) {
+    gate_of(count, subjects, None)
+}
+
+/// The same, with sessions that follow a flow.
+pub fn gate_of(count: usize, subjects: usize, flow: Option<&Arc<Flow>>) -> (Gate, Vec<SessionId>) {
     let gate = Gate::new(AnyStore::Memory(MemoryStore::default()), Clock::default());
     let mut ids = Vec::new();
     let shared = Shared::default();
     for number in 0..count {
         let id = SessionId::from_random(sessiongate::random::bytes());
         let subject = format!("subject-{}", number % subjects);
-        open(&gate, id, &subject, &shared);
+        open(&gate, id, &subject, &shared, flow);
         if ids.len() < 1000 {
             ids.push(id);
         }
@@ -92,13 +112,14 @@ impl Default for Shared {
 }
 
 /// Opens one session.
-pub fn open(gate: &Gate, id: SessionId, subject: &str, shared: &Shared) {
+pub fn open(gate: &Gate, id: SessionId, subject: &str, shared: &Shared, flow: Option<&Arc<Flow>>) {
     let client = ClientId::from_shared(Arc::clone(&shared.client)).expect("valid");
     let owner =
         Owner { issuer: Some(Arc::clone(&shared.issuer)), client, subject: Some(subject.into()), binding: None };
     let lifetimes = Lifetimes { idle: Duration::from_secs(1800), absolute: Duration::from_secs(14_400) };
     let scope = Arc::clone(&shared.scope);
-    let opening = Opening { id, owner: Arc::new(owner), scope, lifetimes, cap: None, flow: None, idempotent: None };
+    let (owner, flow) = (Arc::new(owner), flow.map(Arc::clone));
+    let opening = Opening { id, owner, scope, lifetimes, cap: None, flow, idempotent: None };
     let now = gate.clock().now().steady;
     let opened = futures_util::FutureExt::now_or_never(gate.store().open(opening, now));
     assert!(matches!(opened, Some(Ok(_))), "opened at once");

@@ -28,6 +28,8 @@ struct View {
     subject: Option<Box<str>>,
     scope: String,
     state: &'static str,
+    flow: Option<Arc<str>>,
+    step: Option<Arc<str>>,
     created_at: String,
     last_seen_at: String,
     expires_at: String,
@@ -37,6 +39,8 @@ struct View {
 impl View {
     fn of(session: &Session, now: Timestamp) -> Self {
         let owner = session.owner();
+        let steps = session.steps();
+        let step = steps.as_ref().and_then(|(flow, steps)| flow.step(steps.last()?));
         Self {
             key: session.key().to_string(),
             client_id: owner.client.to_string(),
@@ -44,6 +48,8 @@ impl View {
             subject: owner.subject.clone(),
             scope: session.scope().into(),
             state: session.standing(now).as_str(),
+            flow: session.flow().map(|flow| Arc::clone(flow.name())),
+            step: step.map(|step| Arc::clone(&step.name)),
             created_at: session.opened().to_string(),
             last_seen_at: session.last_seen().to_string(),
             expires_at: session.deadline().to_string(),

@@ -14,10 +14,10 @@ use super::body::Answer;
 use super::connection::{Connection, Peer, Scope};
 use super::panic::Panicked;
 use super::prepared::Prepared;
-use super::repeat::Again;
 use super::response::Dialect;
 use super::{panic, response, session, switch};
 use crate::config::Live;
+use crate::gate::settle::Repeated;
 use crate::gate::{Admission, Gate, Known};
 use crate::policy::head::{Head, RawHead, Sender};
 use crate::policy::headers::is_safe_id;
@@ -199,14 +199,15 @@ impl Call<'_> {
             }
             Ok(Admission::Repeat(repeat)) => match Box::pin(self.again(proxy, head, *repeat, body)).await {
                 Err(rejection) => Err(rejection),
-                Ok(Again::Replay(kept)) => {
+                Ok((Repeated::Replay(kept), _)) => {
                     self.note(&mut record);
                     return self.share(response::replay(self.scope, &kept, record, &self.known, self.now.steady));
                 }
-                Ok(Again::Forward(passage, hold, body)) => {
+                Ok((Repeated::Forward(again), body)) => {
                     self.note(&mut record);
+                    let (passage, hold) = *again;
                     let body = Full::new(body).map_err(|never: Infallible| match never {});
-                    return Box::pin(self.forward(proxy, head, passage, hold, body, record)).await;
+                    return Box::pin(self.forward(proxy, head, passage, Some(hold), body, record)).await;
                 }
             },
             Ok(Admission::Open(open)) => {

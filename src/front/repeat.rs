@@ -16,8 +16,7 @@ use pin_project_lite::pin_project;
 use super::proxy::{Call, Proxy};
 use super::session;
 use crate::gate::idempotency::Printer;
-use crate::gate::settle::{Hold, Repeat, Repeated};
-use crate::policy::call::Passage;
+use crate::gate::settle::{Repeat, Repeated};
 use crate::policy::head::Head;
 use crate::policy::rejection::Rejection;
 use crate::store::answers::{Claim, Fingerprint, Kept};
@@ -96,16 +95,8 @@ impl<B: Body<Data = Bytes>> Body for Printed<B> {
     }
 }
 
-/// What becomes of a call that comes again.
-pub(super) enum Again<'s, 'g> {
-    /// It gets the answer of the first.
-    Replay(Arc<Kept>),
-    /// It is sent again, with this body.
-    Forward(Passage<'s>, Option<Hold<'g>>, Bytes),
-}
-
 impl Call<'_> {
-    /// Finds out whether a call is the one that its key stands for, and what becomes of it then.
+    /// Finds out whether a call is the one that its key stands for, and what becomes of it then. Gives its body, too.
     ///
     /// # Errors
     /// What [`Gate::repeat`](crate::gate::Gate::repeat) refuses with, and `request-too-large`, `request-timeout`,
@@ -116,7 +107,7 @@ impl Call<'_> {
         head: &Head<'_>,
         repeat: Repeat<'s, 'g>,
         body: B,
-    ) -> Result<Again<'s, 'g>, Rejection>
+    ) -> Result<(Repeated<'s, 'g>, Bytes), Rejection>
     where
         B: Body<Data = Bytes, Error = UploadFault>,
     {
@@ -126,10 +117,9 @@ impl Call<'_> {
         self.now = proxy.gate.clock().now();
         let mut printer = printer(head);
         printer.body(&body);
-        match proxy.gate.repeat(live, repeat, printer.finish(), self.now.steady, &mut self.known).await? {
-            Repeated::Replay(kept) => Ok(Again::Replay(kept)),
-            Repeated::Forward(passage, hold) => Ok(Again::Forward(passage, hold, body)),
-        }
+        let fingerprint = printer.finish();
+        let repeated = proxy.gate.repeat(live, repeat, fingerprint, self.now.steady, &mut self.known).await?;
+        Ok((repeated, body))
     }
 }
 

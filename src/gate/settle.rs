@@ -118,7 +118,7 @@ pub enum Repeated<'s, 'g> {
     /// It gets the answer of the first.
     Replay(Arc<Kept>),
     /// It is sent again, because nobody knows what came of the first.
-    Forward(Passage<'s>, Option<Hold<'g>>),
+    Forward(Box<(Passage<'s>, Hold<'g>)>),
 }
 
 impl Gate {
@@ -183,7 +183,7 @@ impl Gate {
                 let attempt = Attempt { is_retry: true, ..attempt };
                 let (grant, hold) = self.enter_step(&call, attempt, Some(claim), now, &mut known.step).await?;
                 let call = count(live, call, grant, now, &mut known.rated)?;
-                Ok(Repeated::Forward(Passage::Validated(call), Some(hold)))
+                Ok(Repeated::Forward(Box::new((Passage::Validated(call), hold))))
             }
         }
     }

@@ -12,6 +12,7 @@ use sessiongate::policy::claims::Caller;
 use sessiongate::policy::clients::Registered;
 use sessiongate::policy::credentials::{Presented, Scheme};
 use sessiongate::policy::fields::Role;
+use sessiongate::policy::flow::{Flow, StepSet};
 use sessiongate::policy::head::{Head, RawHead};
 use sessiongate::policy::method::Verb;
 use sessiongate::policy::rates::{Per, Rate, RuleId};
@@ -142,6 +143,7 @@ impl Judge<'_> {
         let route = routed.route();
         let mut facts = vec![format!("{}: {} {}", route.name, route.methods, route.path)];
         facts.extend(needs(route));
+        facts.extend(live.flows.iter().filter_map(|flow| is_step(flow, route, head.verb())));
         facts.push(self.goes_to(route));
         self.pass("route", facts);
         if routed.exempt().is_some() {
@@ -364,6 +366,17 @@ fn needs(route: &Route) -> Option<String> {
         (true, false) => "",
     };
     (!route.scopes.text.is_empty()).then(|| format!("the route needs {which}{}", quoted(&route.scopes.text)))
+}
+
+/// What the call is in a flow, for the sessions that follow it.
+fn is_step(flow: &Flow, route: &Route, verb: Verb) -> Option<String> {
+    let step = flow.step(flow.step_of(&route.name, verb)?)?;
+    let names = |steps: StepSet| steps.iter().map(|step| flow.step_name(step).to_owned()).collect::<Vec<_>>();
+    let after = [(" and ", names(step.after_all)), (" or ", names(step.after_any))];
+    let after = after.iter().filter(|(_, names)| !names.is_empty()).map(|(word, names)| names.join(word));
+    let after: Vec<_> = after.collect();
+    let order = if after.is_empty() { "at any time".to_owned() } else { format!("after {}", after.join(", and ")) };
+    Some(format!("it is step {} of flow {}: {order}", step.name, flow.name()))
 }
 
 fn quoted(scopes: &str) -> String {

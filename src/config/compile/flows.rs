@@ -27,8 +27,8 @@ const GAP_MAX: Period = Period::secs(7 * 24 * 3600);
 const READS: MethodSet = MethodSet::NONE.with(Verb::Get).with(Verb::Head);
 
 pub(super) fn flows(cx: &mut Context<'_>, file: &File, table: &RouteTable) -> Flows {
-    let (mut flows, mut names, mut clients): (Vec<(Vec<Box<str>>, _)>, Vec<&str>, Vec<&str>) = Default::default();
-    let mut for_all: Option<&str> = None;
+    let (mut flows, mut names, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+    let mut for_all = None;
     for written in &file.flows {
         let name = cx.name("flow", written.name.as_ref(), written.span(), "ordering", &names).unwrap_or_default();
         names.push(name);

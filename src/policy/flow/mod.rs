@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use rules::{Attempt, Denial, Entered, Grant, Outcome, StepMark, Steps};
+pub use self::rules::{Attempt, Denial, Entered, Grant, Outcome, StepMark, Steps};
 
 use super::method::{MethodSet, Verb};
 use super::severity::Severity;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::rejection::{Rejection, Wait};
-use super::super::severity::Severity;
 use super::{COUNTERS_MAX, Flow, Idempotency, Step, StepId, StepSet};
+use crate::policy::method::Verb;
+use crate::policy::rejection::{Rejection, Wait};
+use crate::policy::severity::Severity;
 
 /// Where a session stands in its flow. Times count from its opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -378,7 +379,6 @@ impl super::Binding {
     /// Whether one of its methods may change something.
     #[must_use]
     pub fn writes(&self) -> bool {
-        use super::super::method::Verb;
         Verb::ALL.into_iter().any(|verb| !verb.is_safe() && self.methods.contains(verb))
     }
 }

@@ -116,13 +116,13 @@ impl Model {
     /// Whether the last word on a step is that nobody knows.
     fn is_unknown(&self, steps: &[Step], step: usize) -> bool {
         let words = self.ended.iter().filter(|ended| ended.call.step == step);
-        let words = words.filter_map(|ended| match ended.outcome {
+        let mut words = words.filter_map(|ended| match ended.outcome {
             Outcome::Committed => Some(false),
             Outcome::Indeterminate => (ended.call.writes && Self::is_single(steps, step)).then_some(true),
             Outcome::RolledBack => ended.call.alone.then_some(false),
             Outcome::Unsent => None,
         });
-        words.last().unwrap_or(false)
+        words.next_back().unwrap_or(false)
     }
 
     fn runs(&self, step: usize) -> bool {
