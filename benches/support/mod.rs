@@ -42,7 +42,7 @@ pub fn stepped() -> Snapshot {
         step("first", "routes = [\"r1\"]\nmethods = [\"POST\"]"),
         step(
             "second",
-            "routes = [\"order\"]\nmethods = [\"GET\"]\nmin_gap = \"1ms\"\nmax_gap = \"7d\"\nseverity = \"observe\"",
+            "routes = [\"order\"]\nmethods = [\"GET\"]\nmin_gap = \"1ms\"\nmax_gap = \"24h\"\nseverity = \"observe\"",
         ),
         step("third", "routes = [\"order\"]\nmethods = [\"POST\"]\nafter = [\"first\", \"second\"]\nexclusive = true"),
     ];
