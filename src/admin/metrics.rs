@@ -9,6 +9,7 @@ use super::{Admin, Refusal, Reply, pools, text};
 use crate::policy::session::EndCause;
 use crate::policy::severity::Severity;
 use crate::store::AnyStore;
+use crate::store::memory::{AGES, Ages};
 use crate::telemetry::labels::Label;
 use crate::telemetry::metrics::{self as metric, Exposition};
 use crate::telemetry::stats::{CallKey, Durations};
@@ -168,6 +169,13 @@ fn add_sessions(out: &mut Exposition, admin: &Admin) {
     out.count(&metric::SESSIONS_OPENED, &[], counts.opened);
     for (cause, count) in EndCause::ALL.into_iter().zip(counts.ended) {
         out.count(&metric::SESSIONS_ENDED, &[cause.as_str()], count);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "seconds")]
+    let bounds = AGES.map(|secs| secs as f64);
+    for (cause, Ages { counts, sum }) in EndCause::ALL.into_iter().zip(counts.ages) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds")]
+        let ages = Durations { counts, sum: sum as f64 };
+        out.observe_in(&bounds, &metric::SESSION_AGES, &[cause.as_str()], &ages);
     }
     out.count(&metric::FOREIGN_USES, &[], admin.gate.foreign_uses());
     out.count(&metric::SUSPENSIONS, &[], admin.gate.suspensions());

@@ -152,6 +152,18 @@ async fn the_sweeper_ends_what_is_due_in_bounded_bites() {
 }
 
 #[tokio::test]
+async fn the_ages_of_ended_sessions_are_counted() {
+    let store = MemoryStore::default();
+    for (number, age) in [(1, 0), (2, 10), (3, 90_000)] {
+        let opened = store.open(opening(number, "a"), START).await.unwrap();
+        let end = START.after(Duration::from_secs(age));
+        assert!(store.end(opened.session.key(), EndCause::Closed, end).await.unwrap());
+    }
+    let [_, closed, _] = store.counts().ages;
+    assert_eq!((closed.counts[0], closed.counts[1], closed.counts[15], closed.sum), (1, 1, 1, 90_010));
+}
+
+#[tokio::test]
 async fn a_sweeper_that_was_late_catches_up() {
     let (store, retention) =
         (MemoryStore::default(), Retention { tombstone_ttl: Duration::from_secs(100), tombstone_max: 15 });

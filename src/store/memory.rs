@@ -65,6 +65,29 @@ pub struct Retention {
     pub tombstone_max: usize,
 }
 
+/// Upper bounds of the buckets of the ages that sessions reach, in seconds.
+pub const AGES: [u64; 15] = [1, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 43_200, 86_400];
+
+/// How old sessions were when they ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ages {
+    /// Sessions per bucket, the last one beyond all bounds.
+    pub counts: [u64; AGES.len() + 1],
+    /// Seconds of all together.
+    pub sum: u64,
+}
+
+impl Ages {
+    fn note(&mut self, age: Duration) {
+        let secs = age.as_secs();
+        let bucket = AGES.iter().position(|bound| secs <= *bound).unwrap_or(AGES.len());
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += 1;
+        }
+        self.sum += secs;
+    }
+}
+
 /// Totals since start, and what is there now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StoreCounts {
@@ -72,6 +95,8 @@ pub struct StoreCounts {
     pub opened: u64,
     /// Sessions ended, by cause, in the order of [`EndCause::ALL`].
     pub ended: [u64; 3],
+    /// How old they were then, likewise.
+    pub ages: [Ages; 3],
     /// Sessions live or suspended now.
     pub live: u64,
     /// Ended sessions still remembered.
@@ -92,6 +117,7 @@ pub struct MemoryStore {
     opening_names: Mutex<VecDeque<(Timestamp, [u8; 32])>>,
     opened_total: AtomicU64,
     ended_total: [AtomicU64; 3],
+    ages: Mutex<[Ages; 3]>,
 }
 
 impl Default for MemoryStore {
@@ -105,6 +131,7 @@ impl Default for MemoryStore {
             opening_names: Mutex::default(),
             opened_total: AtomicU64::new(0),
             ended_total: Default::default(),
+            ages: Mutex::default(),
         }
     }
 }
@@ -132,7 +159,8 @@ impl MemoryStore {
         let opened = self.opened_total.load(Ordering::Relaxed);
         let ended = [0, 1, 2].map(|cause: usize| self.ended_total[cause].load(Ordering::Relaxed));
         let tombstones = self.ended.lock().len() as u64;
-        StoreCounts { opened, ended, live: opened.saturating_sub(ended.iter().sum()), tombstones }
+        let (live, ages) = (opened.saturating_sub(ended.iter().sum()), *self.ages.lock());
+        StoreCounts { opened, ended, ages, live, tombstones }
     }
 
     /// Live sessions of the clients that `wanted` names, by client, whatever issuer named it.
@@ -250,6 +278,7 @@ impl MemoryStore {
     fn account_end(&self, session: &Session, cause: EndCause, now: Timestamp) {
         self.count_ended(session.owner());
         self.ended_total[cause as usize].fetch_add(1, Ordering::Relaxed);
+        self.ages.lock()[cause as usize].note(now.since(session.opened()));
         self.ended.lock().push_back((now, session.key()));
     }
 }

@@ -60,6 +60,7 @@ metrics! {
     SESSIONS_LIVE = GAUGE "sessiongate_sessions_live" [] "Sessions that are live or suspended.";
     SESSIONS_OPENED = COUNTER "sessiongate_sessions_opened_total" [] "Sessions opened.";
     SESSIONS_ENDED = COUNTER "sessiongate_sessions_ended_total" ["cause"] "Sessions ended, by cause.";
+    SESSION_AGES = HISTOGRAM "sessiongate_session_age_seconds" ["cause"] "Ages of sessions when they ended, by cause.";
     FOREIGN_USES = COUNTER "sessiongate_session_foreign_use_total" [] "Calls with a good token that named a session of somebody else.";
     SUSPENSIONS = COUNTER "sessiongate_session_foreign_use_suspensions_total" [] "Sessions suspended because others tried to use them.";
     TOMBSTONES = GAUGE "sessiongate_session_tombstones" [] "Ended sessions still remembered for their owners.";
