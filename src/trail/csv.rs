@@ -5,7 +5,7 @@ use crate::policy::violation::Field;
 
 /// The names of the columns, and the line end.
 pub const HEAD: &str = "time,session,number,request_id,correlation_id,client,subject,method,host,path,query,scope,\
-headers,protocol,route,upstream,verdict,code,status,ended_by,observed,admission_us,first_byte_us,total_us,bytes_in,\
+headers,protocol,route,upstream,flow,step,step_before,step_after,step_outcome,step_rule,verdict,code,status,ended_by,observed,admission_us,first_byte_us,total_us,bytes_in,\
 bytes_out\r\n";
 
 /// Appends a record.
@@ -28,6 +28,12 @@ pub fn write(out: &mut String, line: &Line<'_>) {
         &line.protocol,
         known(&line.route),
         known(&line.upstream),
+        &line.flow,
+        &line.step,
+        &line.step_before,
+        &line.step_after,
+        &line.step_outcome,
+        &line.step_rule,
         match line.verdict {
             Verdict::Admitted => "admitted",
             Verdict::Refused => "refused",

@@ -8,6 +8,7 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::record::{Entry, Texts};
+use crate::policy::flow::{Denial, Outcome};
 use crate::policy::violation::{Fault, Field, Violations};
 use crate::telemetry::labels::Labels;
 
@@ -67,6 +68,24 @@ pub struct Line<'l> {
     /// The upstream; `-` for none.
     #[serde(borrow, default)]
     pub upstream: Cow<'l, str>,
+    /// The flow that the session follows.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub flow: Cow<'l, str>,
+    /// The step of the flow that the call is.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step: Cow<'l, str>,
+    /// The step that was done last when the call came.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_before: Cow<'l, str>,
+    /// The step that was done last when the outcome of the call was known.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_after: Cow<'l, str>,
+    /// What became of the step: `committed`, `rolled_back`, `unsent`, `indeterminate`.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_outcome: Cow<'l, str>,
+    /// The rule of the flow that the call broke, whether or not it was refused for that.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_rule: Cow<'l, str>,
     /// Whether it was admitted.
     pub verdict: Verdict,
     /// `ok`, or the problem code.
@@ -148,6 +167,12 @@ impl Line<'_> {
             protocol: own(self.protocol),
             route: own(self.route),
             upstream: own(self.upstream),
+            flow: own(self.flow),
+            step: own(self.step),
+            step_before: own(self.step_before),
+            step_after: own(self.step_after),
+            step_outcome: own(self.step_outcome),
+            step_rule: own(self.step_rule),
             code: own(self.code),
             ended_by: own(self.ended_by),
             trail: self.trail,
@@ -205,6 +230,12 @@ pub fn with_line<T>(
         .into(),
         route: (&*route).into(),
         upstream: (&*upstream).into(),
+        flow: texts.flow.into(),
+        step: texts.step.into(),
+        step_before: texts.step_before.into(),
+        step_after: texts.step_after.into(),
+        step_outcome: entry.step_outcome.map_or("", Outcome::as_str).into(),
+        step_rule: entry.step_rule.map_or("", Denial::as_str).into(),
         verdict: if entry.is_refused() { Verdict::Refused } else { Verdict::Admitted },
         code: entry.code().into(),
         status: entry.status,

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use uuid::Uuid;
 
+use crate::policy::flow::{Denial, Outcome, StepId, StepMark};
 use crate::policy::ids::{SessionId, SessionKey};
 use crate::policy::method::Verb;
 use crate::policy::rejection::TABLE;
@@ -17,7 +18,7 @@ use crate::telemetry::record::{CallRecord, Details, EndedBy};
 const TEXT_MAX: usize = 1024;
 
 /// How many texts a call has.
-const TEXTS: usize = 6;
+const TEXTS: usize = 10;
 
 /// No such moment: a call that was not admitted, or that no upstream answered.
 const NEVER: u32 = u32::MAX;
@@ -62,6 +63,10 @@ pub struct Entry {
     pub(super) fields: u8,
     /// Broken rules that refused nothing.
     pub observed: Violations,
+    /// What became of the step, if the call was one and that is known.
+    pub step_outcome: Option<Outcome>,
+    /// The rule of the flow that it broke, whatever that led to.
+    pub step_rule: Option<Denial>,
     pub(super) lengths: [u16; TEXTS],
 }
 
@@ -80,13 +85,22 @@ pub struct Texts<'t> {
     pub path: &'t str,
     /// The scopes of the token, separated by spaces.
     pub scopes: &'t str,
+    /// The flow that the session follows.
+    pub flow: &'t str,
+    /// The step of it that the call is.
+    pub step: &'t str,
+    /// The step that was done last when it came.
+    pub step_before: &'t str,
+    /// The step that was done last when its outcome was known.
+    pub step_after: &'t str,
     /// The subject of the token. It stands last: who does not need it cuts it off.
     pub subject: &'t str,
 }
 
 impl<'t> Texts<'t> {
     const fn all(&self) -> [&'t str; TEXTS] {
-        [self.correlation, self.client, self.host, self.path, self.scopes, self.subject]
+        let Self { correlation, client, host, path, scopes, flow, step, step_before, step_after, subject } = self;
+        [correlation, client, host, path, scopes, flow, step, step_before, step_after, subject]
     }
 }
 
@@ -117,6 +131,8 @@ impl Entry {
             query: details.query,
             fields: details.fields,
             observed: call.observed.counted.union(call.observed.warned),
+            step_outcome: call.step.and_then(|mark| mark.outcome),
+            step_rule: call.step.and_then(|mark| mark.broken).map(|(denial, _)| denial),
             lengths: [0; TEXTS],
         }
     }
@@ -159,12 +175,13 @@ impl Entry {
 
     /// Its texts, from where they begin.
     fn texts<'t>(&self, mut text: &'t str) -> Texts<'t> {
-        let [correlation, client, host, path, scopes, subject] = self.lengths.map(|length| {
+        let texts = self.lengths.map(|length| {
             let (own, rest) = text.split_at_checked(usize::from(length)).unwrap_or_default();
             text = rest;
             own
         });
-        Texts { correlation, client, host, path, scopes, subject }
+        let [correlation, client, host, path, scopes, flow, step, step_before, step_after, subject] = texts;
+        Texts { correlation, client, host, path, scopes, flow, step, step_before, step_after, subject }
     }
 }
 
@@ -194,12 +211,21 @@ impl Batch {
         let masked = call.session_id.and_then(|id| without_id(path, id));
         let path = masked.as_deref().unwrap_or(path);
         let caller = call.caller.as_deref();
+        let flow = call.session.as_ref().and_then(|session| session.flow());
+        let step = |of: fn(StepMark) -> Option<StepId>| {
+            let step = call.step.and_then(of);
+            flow.zip(step).map_or("", |(flow, step)| flow.step_name(step))
+        };
         let texts = Texts {
             correlation: call.correlation.to_str().unwrap_or_default(),
             client: caller.map_or("", |caller| caller.owner().client.as_str()),
             host,
             path,
             scopes: caller.map_or("", |caller| caller.scope()),
+            flow: flow.map_or("", |flow| flow.name()),
+            step: step(|mark| Some(mark.step)),
+            step_before: step(|mark| mark.before),
+            step_after: step(|mark| mark.after),
             subject: caller.and_then(|caller| caller.owner().subject.as_deref()).unwrap_or_default(),
         };
         self.push(Entry::of(call, details), texts);

@@ -361,3 +361,28 @@ fn a_reload_that_cannot_write_is_refused_whole() {
     gate.send(&session.get("/offers")).assert_status(200);
     assert_eq!(calls(&gate, &session, 2).len(), 2);
 }
+
+#[test]
+fn steps_are_told_with_what_became_of_them() {
+    let origin = Origin::start();
+    let flow = "name = \"buying\"\nsteps = [{ name = \"look\", routes = [\"offers\"] }, \
+                { name = \"buy\", routes = [\"orders\"], after = [\"look\"] }]";
+    let config = config(&origin, "").flow(flow);
+    let gate = Gate::operated(config);
+    let session = gate.open();
+    gate.send(&session.post("/orders/7", "{}")).assert_refused("step-not-allowed");
+    gate.send(&session.post("/offers", "{}")).assert_status(200);
+    gate.send(&session.post("/orders/7", "{}")).assert_status(200);
+    let told: Vec<_> = calls(&gate, &session, 4)
+        .iter()
+        .map(|call| {
+            ["flow", "step", "step_before", "step_after", "step_outcome"]
+                .map(|key| call[key].as_str().unwrap_or("").to_owned())
+        })
+        .collect();
+    assert_eq!(told[0], ["buying", "", "", "", ""].map(String::from));
+    assert_eq!(told[1][..2], ["buying", "buy"].map(String::from));
+    assert_eq!(told[2], ["buying", "look", "", "look", "committed"].map(String::from));
+    assert_eq!(told[3], ["buying", "buy", "look", "buy", "committed"].map(String::from));
+    assert!(calls(&gate, &session, 4)[1]["step_rule"].is_string());
+}

@@ -115,7 +115,12 @@ impl Gathered {
             ("POST", SESSION) => Deed::Open,
             ("DELETE", SESSION) => Deed::Close,
             (_, SESSION | "-") => Deed::Nothing,
-            (_, route) => self.sessions.step(route).map_or(Deed::Nothing, Deed::Reach),
+            // Where there is a flow, steps are its own, and other calls are none.
+            _ if !line.flow.is_empty() && (line.step.is_empty() || line.step_outcome != "committed") => Deed::Nothing,
+            (_, route) => {
+                let name = if line.step.is_empty() { route } else { &line.step };
+                self.sessions.step(name).map_or(Deed::Nothing, Deed::Reach)
+            }
         }
     }
 

@@ -32,7 +32,7 @@ pub fn render(report: &Report) -> String {
     let order = match report.funnel.in_order {
         true => "A session reaches a step by a call that succeeds, after the step before.",
         false => {
-            "A session reaches a step by a call that succeeds; steps are routes, in the order in which sessions reach them most often."
+            "A session reaches a step by a call that succeeds; steps are those of flows, or routes, in the order in which sessions reach them most often."
         }
     };
     // Writing to a string cannot fail.

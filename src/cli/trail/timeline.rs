@@ -104,6 +104,16 @@ fn parts(line: &Line<'_>) -> Option<String> {
         parts.push(format!("upstream {}", micros(first.saturating_sub(gate))));
         parts.push(format!("body {}", micros(line.total_us.saturating_sub(first))));
     }
+    match (line.step_before.as_ref(), line.step.as_ref(), line.step_outcome.as_ref()) {
+        (_, "", _) => {}
+        ("", step, outcome) => parts.push(format!("step {} {}", shown(step), shown(outcome))),
+        (before, step, outcome) => {
+            parts.push(format!("step {} after {} {}", shown(step), shown(before), shown(outcome)));
+        }
+    }
+    if !line.step_rule.is_empty() {
+        parts.push(format!("broke the rule {}", shown(&line.step_rule)));
+    }
     if line.ended_by != "gate" && !line.ended_by.is_empty() {
         parts.push(format!("ended by the {}", shown(&line.ended_by)));
     }

@@ -25,6 +25,8 @@ pub fn entry() -> Entry {
         query: false,
         fields: 0,
         observed: Violations::NONE,
+        step_outcome: None,
+        step_rule: None,
         lengths: [0; TEXTS],
     }
 }
