@@ -41,6 +41,7 @@
 //! | [`auth`] | from the text of a token to the caller it speaks of: keys, signatures, the cache of verified tokens |
 //! | [`store`] | sessions at rest: the contract of a store, and the one in memory |
 //! | [`gate`] | the straight line every call takes through policy, auth and store |
+//! | [`explain`] | what that line would say to a call, stage by stage, without making it |
 //! | [`upstream`] | connections to upstreams, the request they get, what may be sent again |
 //! | [`front`] | HTTP on the outside, [`gate::Gate`] on the inside: the session endpoint, problem bodies, forwarding |
 //! | [`server`] | sockets, TLS, HTTP/1 and HTTP/2 connections, limits, workers, drain; [`server::Gateway`] is all of it together |
@@ -70,6 +71,7 @@ pub mod admin;
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod explain;
 pub mod front;
 pub mod gate;
 pub mod policy;

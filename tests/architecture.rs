@@ -12,6 +12,7 @@ const RANKS: &[&[&str]] = &[
     &["trail"],
     &["config"],
     &["gate"],
+    &["explain"],
     &["front", "admin"],
     &["server"],
     &["cli", "demo", "main"],

@@ -1,6 +1,7 @@
 //! The operator's listener: health and metrics for everyone who can reach it, everything else behind a bearer token.
 
 mod clients;
+mod explain;
 mod health;
 mod issuers;
 mod metrics;
@@ -95,6 +96,8 @@ type Reply = Response<Full<Bytes>>;
 #[derive(Debug)]
 struct Refusal(StatusCode, &'static str);
 
+const STORE: Refusal = Refusal(StatusCode::SERVICE_UNAVAILABLE, "the session store does not answer; try again");
+
 const OTHER_METHODS: Refusal =
     Refusal(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods; see the documentation");
 
@@ -166,6 +169,7 @@ impl Admin {
             (&Method::GET, ["pools"]) => Ok(pools::list(self)),
             (&Method::GET, ["clients"]) => clients::list(self, parts.uri.query().unwrap_or_default()),
             (&Method::GET, ["clients", id]) => clients::show(self, id),
+            (&Method::POST, ["explain"]) => explain::explain(self, &body).await,
             (&Method::GET, ["sessions"]) => sessions::list(self, parts.uri.query().unwrap_or_default()).await,
             (&Method::POST, ["sessions", "revoke"]) => sessions::revoke(self, &body).await,
             (&Method::GET, ["sessions", name]) => sessions::show(self, name).await,
@@ -173,13 +177,13 @@ impl Admin {
             (&Method::DELETE, ["sessions", name]) => sessions::end(self, name).await,
             (&Method::POST, ["sessions", name, "suspend"]) => sessions::suspend(self, name, true).await,
             (&Method::POST, ["sessions", name, "resume"]) => sessions::suspend(self, name, false).await,
-            (_, ["issuers"] | ["issuers", _, "refresh"] | ["pools"] | ["clients"] | ["clients", _]) => {
+            (_, ["issuers"] | ["issuers", _, "refresh"] | ["pools"] | ["clients"] | ["clients", _] | ["explain"]) => {
                 Err(OTHER_METHODS)
             }
             (_, ["sessions"] | ["sessions", _] | ["sessions", _, "suspend" | "resume" | "trail"]) => Err(OTHER_METHODS),
             _ => Err(Refusal(
                 StatusCode::NOT_FOUND,
-                "no such path; there are /livez, /readyz, /metrics, /issuers, /pools, /clients and /sessions",
+                "no such path; there are /livez, /readyz, /metrics, /issuers, /pools, /clients, /sessions and /explain",
             )),
         }
     }

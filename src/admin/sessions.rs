@@ -1,11 +1,13 @@
 //! Sessions for the operator: list, show, revoke, suspend. They are named by their key; a session-id is taken too.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Refusal, Reply, json};
+use super::{Admin, Refusal, Reply, STORE, json};
+use crate::policy::flow::{Flow, StepSet, Steps};
 use crate::policy::ids::SessionKey;
 use crate::policy::rejection::Rejection;
 use crate::policy::session::{EndCause, Session, Standing};
@@ -17,7 +19,6 @@ const PAGE: usize = 100;
 const PAGE_MAX: usize = 10_000;
 
 const UNKNOWN: Refusal = Refusal(StatusCode::NOT_FOUND, "no session has this id or key");
-const STORE: Refusal = Refusal(StatusCode::SERVICE_UNAVAILABLE, "the session store does not answer; try again");
 
 /// A session as the operator sees it.
 #[derive(Serialize)]
@@ -30,10 +31,42 @@ struct View {
     state: &'static str,
     flow: Option<Arc<str>>,
     step: Option<Arc<str>>,
+    /// Where it stands in its flow, if it has one.
+    #[serde(flatten)]
+    steps: Option<StepsView>,
     created_at: String,
     last_seen_at: String,
     expires_at: String,
     calls: u32,
+}
+
+/// What the rules of a flow know of a session.
+#[derive(Serialize)]
+struct StepsView {
+    /// When the last step was done.
+    step_at: Option<String>,
+    done: Vec<Arc<str>>,
+    running: Vec<Arc<str>>,
+    unknown: Vec<Arc<str>>,
+    /// Of steps that limit them.
+    attempts: BTreeMap<Arc<str>, u8>,
+}
+
+impl StepsView {
+    fn of(session: &Session, flow: &Flow, steps: &Steps) -> Self {
+        let names = |set: StepSet| {
+            let steps = set.iter().filter_map(|step| flow.step(step));
+            steps.map(|step| Arc::clone(&step.name)).collect()
+        };
+        let tried = flow.steps().iter().filter_map(|step| Some((Arc::clone(&step.name), steps.attempts(step)?)));
+        Self {
+            step_at: steps.last().map(|_| session.opened().after(steps.last_at()).to_string()),
+            done: names(steps.done()),
+            running: names(steps.running()),
+            unknown: names(steps.unknown()),
+            attempts: tried.collect(),
+        }
+    }
 }
 
 impl View {
@@ -50,6 +83,7 @@ impl View {
             state: session.standing(now).as_str(),
             flow: session.flow().map(|flow| Arc::clone(flow.name())),
             step: step.map(|step| Arc::clone(&step.name)),
+            steps: steps.as_ref().map(|(flow, steps)| StepsView::of(session, flow, steps)),
             created_at: session.opened().to_string(),
             last_seen_at: session.last_seen().to_string(),
             expires_at: session.deadline().to_string(),

@@ -75,6 +75,12 @@ struct Asked {
     said: Cache<Digest, Answered>,
 }
 
+impl Asked {
+    const fn inquiry(&self, digest: Digest) -> Inquiry {
+        Inquiry { issuer: self.issuer, digest, about: About::Token }
+    }
+}
+
 /// What is known of a token that is no JWT.
 #[derive(Debug, Clone)]
 struct Answered {
@@ -244,15 +250,42 @@ impl Authenticator {
         }
     }
 
+    /// The caller a token speaks of, for an explanation: nothing is remembered, counted or asked.
+    ///
+    /// # Errors
+    /// [`Unidentified`].
+    pub fn examine(&self, token: &str) -> Result<Arc<Caller>, Unidentified> {
+        let digest = digest(&SHA256, token.as_bytes()).as_ref().try_into();
+        let digest: Digest = digest.map_err(|_| Unidentified::Refused(Rejection::Internal))?;
+        if let Some(asked) = self.asked.as_ref().filter(|_| is_opaque(token)) {
+            return match asked.said.peek(&digest).filter(|answered| Instant::now() < answered.until) {
+                Some(answered) => answered.caller.map_err(Unidentified::from),
+                None => Err(Unidentified::Ask(Box::new(asked.inquiry(digest)))),
+            };
+        }
+        Ok(self.judge(token, digest, self.epoch(), |text| text.into())?.caller)
+    }
+
     fn verify(&self, token: &str, digest: Digest, epoch: Epoch) -> Result<Arc<Caller>, Unidentified> {
+        let verified = self.judge(token, digest, epoch, |text| self.names.intern(text))?;
+        Ok(self.remember(digest, verified))
+    }
+
+    fn judge(
+        &self,
+        token: &str,
+        digest: Digest,
+        epoch: Epoch,
+        intern: impl Fn(&str) -> Arc<str>,
+    ) -> Result<Verified, Unidentified> {
         let unverified = Unverified::parse(token)?;
         let claims = unverified.claims()?;
         if let Some(own) = self.own.as_ref().filter(|own| claims.issuer() == Some(own.name())) {
             let key = unverified.verify(own.keys())?;
-            let caller = unverified.issued_claims()?.caller(&self.scopes, |text| self.names.intern(text))?;
+            let caller = unverified.issued_claims()?.caller(&self.scopes, intern)?;
             // A token of ours stands for one of an issuer: whom nobody vouches for any more, we do not either.
             self.issuer(caller.owner().issuer.as_deref()).ok_or(Why::Issuer)?;
-            return Ok(self.remember(digest, Verified { caller: Arc::new(caller), issuer: None, key, epoch }));
+            return Ok(Verified { caller: Arc::new(caller), issuer: None, key, epoch });
         }
         let (number, issuer) = self.issuer(claims.issuer()).ok_or(Why::Issuer)?;
         issuer.admits(&unverified)?;
@@ -265,8 +298,8 @@ impl Authenticator {
             }
             Err(why) => return Err(why.into()),
         };
-        let caller = Arc::new(claims.caller(&issuer.claims, &self.scopes, |text| self.names.intern(text))?);
-        Ok(self.remember(digest, Verified { caller, issuer: Some(number), key, epoch }))
+        let caller = Arc::new(claims.caller(&issuer.claims, &self.scopes, intern)?);
+        Ok(Verified { caller, issuer: Some(number), key, epoch })
     }
 
     fn remember(&self, digest: Digest, verified: Verified) -> Arc<Caller> {
@@ -284,7 +317,7 @@ impl Authenticator {
             }
             None => {
                 self.counts.misses.fetch_add(1, Ordering::Relaxed);
-                Err(Unidentified::Ask(Box::new(Inquiry { issuer: asked.issuer, digest, about: About::Token })))
+                Err(Unidentified::Ask(Box::new(asked.inquiry(digest))))
             }
         }
     }

@@ -102,8 +102,7 @@ impl Limiter {
         rated: &mut Rated,
     ) -> Result<(), Rejection> {
         if let Some(rate) = call.own_rate {
-            let name = (RuleId::OWN_RATE, Per::Client, &call.owner.issuer, call.owner.client.as_str());
-            let taken = self.take(self.key(name), RuleId::OWN_RATE, rate, now);
+            let taken = self.take(self.own_key(call), RuleId::OWN_RATE, rate, now);
             note(rated, RuleId::OwnRate, Severity::Enforce, rate, taken)?;
         }
         for (number, rule) in rules.of(call.route) {
@@ -117,12 +116,24 @@ impl Limiter {
         Ok(())
     }
 
+    /// What each rule of a call's route would make of it. Nothing is taken.
+    #[must_use]
+    pub fn look(&self, rules: &RateRules, call: &Counted<'_>, now: Timestamp) -> Vec<(RuleId, Result<Spare, Empty>)> {
+        let look = |key: BucketKey, rate: Rate| {
+            let full_at = self.buckets.get(&key).map_or(0, |bucket| bucket.load(Ordering::Relaxed));
+            rate.take(full_at, now).map(|(_, spare)| spare)
+        };
+        let own = call.own_rate.map(|rate| (RuleId::OwnRate, look(self.own_key(call), rate)));
+        let common = rules
+            .of(call.route)
+            .filter_map(|(number, rule)| Some((RuleId::Numbered(number), look(self.bucket(rule, call)?, rule.rate))));
+        own.into_iter().chain(common).collect()
+    }
+
     /// Gives back what a call took before the rule of this number refused it. A rule that only observes may have given
     /// nothing; that it gets a call too many back does not matter.
     fn give_back(&self, rules: &RateRules, call: &Counted<'_>, refused_by: u16) {
-        let own = call.own_rate.map(|rate| {
-            (self.key((RuleId::OWN_RATE, Per::Client, &call.owner.issuer, call.owner.client.as_str())), rate)
-        });
+        let own = call.own_rate.map(|rate| (self.own_key(call), rate));
         let before = rules.of(call.route).take_while(|(number, _)| *number != refused_by);
         let before = before.filter_map(|(_, rule)| Some((self.bucket(rule, call)?, rule.rate)));
         for (key, rate) in own.into_iter().chain(before) {
@@ -183,6 +194,11 @@ impl Limiter {
             Per::Route => self.key((name, Per::Route, call.route_name)),
             Per::All => self.key((name, Per::All)),
         })
+    }
+
+    /// The bucket of the client's own rate.
+    fn own_key(&self, call: &Counted<'_>) -> BucketKey {
+        self.key((RuleId::OWN_RATE, Per::Client, &call.owner.issuer, call.owner.client.as_str()))
     }
 
     fn key(&self, name: impl Hash) -> BucketKey {
@@ -314,6 +330,18 @@ mod tests {
         let mut rated = Rated::default();
         _ = limiter.count(&rules, &own, NOW, &mut rated);
         assert_eq!(rated.exceeded, Some((RuleId::OwnRate, Severity::Enforce)));
+    }
+
+    #[test]
+    fn who_only_looks_takes_nothing() {
+        let shop = owner("shop");
+        let (limiter, rules) = (Limiter::default(), all(vec![rule("r", Per::Client, 1, Severity::Enforce)]));
+        for _ in 0..3 {
+            let looked = limiter.look(&rules, &call(&shop), NOW);
+            assert!(matches!(looked.as_slice(), [(RuleId::Numbered(0), Ok(spare))] if spare.calls == 0), "{looked:?}");
+        }
+        assert!(limiter.is_empty() && passes(&limiter, &rules, &call(&shop)));
+        assert!(matches!(limiter.look(&rules, &call(&shop), NOW).as_slice(), [(_, Err(_))]));
     }
 
     #[test]

@@ -245,6 +245,20 @@ impl Session {
         Self { flow, ..self }
     }
 
+    /// The session as it was seen once, to be judged and not to be kept.
+    #[must_use]
+    pub fn as_seen(self, last_seen: Timestamp, calls: u32, standing: Standing, steps: Steps) -> Self {
+        self.last_seen.store(last_seen.as_millis(), Ordering::Relaxed);
+        self.calls.store(calls, Ordering::Relaxed);
+        let changed: Result<(), std::convert::Infallible> = self.visit(|progress| {
+            (progress.standing, progress.steps) = (standing, steps);
+            Ok(())
+        });
+        match changed {
+            Ok(()) => self,
+        }
+    }
+
     /// The flow it follows.
     #[must_use]
     pub fn flow(&self) -> Option<&Arc<Flow>> {
@@ -358,6 +372,13 @@ impl Session {
     pub fn spend(&self, bytes: u64) {
         // It never wraps: that would take centuries.
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::take_call`] would find a call left.
+    #[must_use]
+    pub fn has_call_left(&self, budget: &Budget) -> bool {
+        budget.bytes.is_none_or(|most| self.bytes.load(Ordering::Relaxed) < most.get())
+            && budget.calls.is_none_or(|most| self.calls() < most.get())
     }
 
     /// Takes one call out of `budget`, however many ask at once. Says whether there was one left, and fewer bytes moved

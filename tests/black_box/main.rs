@@ -15,6 +15,7 @@ mod demo;
 mod deploy;
 mod drips;
 mod edge;
+mod explain;
 mod extended_connect;
 mod faults;
 mod floods;

@@ -1,19 +1,20 @@
 //! `explain`: what the gate would say to a call, stage by stage, without a running gate.
 
-mod judge;
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
 use http::header::{self, HeaderMap};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use sessiongate::clock::Clock;
+use sessiongate::config::Snapshot;
+use sessiongate::explain::{self, Asked, InSession, Known, SessionSnapshot};
+use sessiongate::policy::time::{Now, Timestamp};
 
 use super::configuration;
 use super::failure::Failure;
 use super::output::{Form, OutputArgs, say, say_json};
-use judge::Asked;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,8 +22,12 @@ Examples:
   sessiongate explain POST /orders --config sessiongate.toml \\
       --header \"authorization: Bearer $TOKEN\" --header 'client-id: my-app' --header @headers.txt
 
+  sessiongate explain PUT /offers/7/configuration --session session.json --at 2026-03-01T12:00:00Z -H @headers.txt
+
 It makes the same decisions as the gate, with the same code, but for two things: HTTP framing is not looked at, and \
-the session is not looked up. Tokens and session-ids are never shown.";
+the session is not looked up. --session tells it: JSON as `GET /sessions/{name}` of the admin listener or `GET /session` \
+show it, or a part of that, such as {\"client_id\": \"my-app\", \"step\": \"offer\", \"step_at\": \"12m ago\"}. A running gate \
+explains with all it knows: `POST /explain` on the admin listener. Tokens and session-ids are never shown.";
 
 /// Explain what the gate would say to a call
 #[derive(Debug, ClapArgs)]
@@ -53,6 +58,14 @@ pub struct Args {
     #[arg(long)]
     body: bool,
 
+    /// The session of the call, in JSON; its steps, its state and its flow are judged too
+    #[arg(long, value_name = "FILE")]
+    session: Option<PathBuf>,
+
+    /// The moment that the call is judged at, RFC 3339 [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<jiff::Timestamp>,
+
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -74,19 +87,41 @@ fn parse_path(text: &str) -> Result<Uri, String> {
 /// Those of reading the configuration, and [`Failure::Input`] for a header field that cannot be read.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let (path, snapshot) = configuration::load(args.config.as_deref())?;
-    let headers = args.headers()?;
-    let named = |name: HeaderName| headers.get(name).is_some_and(|value| value.as_bytes() != b"0");
+    let mut headers = args.headers()?;
+    let now = args.at.map_or_else(
+        || Clock::default().now(),
+        |at| {
+            let at = Timestamp::from_millis(u64::try_from(at.as_millisecond()).unwrap_or(0));
+            Now { wall: at, steady: at }
+        },
+    );
+    let session = match &args.session {
+        None => InSession::Unknown,
+        Some(file) => {
+            explain::stand_in(&snapshot, &mut headers, None);
+            read_session(file, &snapshot, now)?
+        }
+    };
     let asked = Asked {
-        has_body: args.body || named(header::CONTENT_LENGTH) || named(header::TRANSFER_ENCODING),
+        has_body: args.body || explain::says_body(&headers),
         method: &args.method,
         uri: &args.path,
         headers: &headers,
+        address: None,
     };
-    let explanation = judge::explain(&snapshot, &asked, Clock::default().now());
+    let explanation = explain::explain(&snapshot, &asked, Known { session, limiter: None, now });
     match args.output.output {
         Form::Json => say_json(&explanation),
         Form::Text => say(text::render(&explanation, &path)),
     }
+}
+
+/// Reads a session that is told.
+fn read_session(file: &Path, live: &Snapshot, now: Now) -> Result<InSession, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Input(format!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
+    let told: SessionSnapshot = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+    Ok(InSession::Told(Box::new(told.understand(live, now).map_err(|error| failed(&error))?)))
 }
 
 impl Args {

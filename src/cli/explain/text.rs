@@ -4,12 +4,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use owo_colors::OwoColorize;
-
-use super::judge::{Explanation, Said, Verdict};
+use sessiongate::explain::{Explanation, Said, Verdict};
 
 /// Renders an explanation, with colors; whoever prints it takes them out where nobody wants them.
 pub fn render(explanation: &Explanation, config: &Path) -> String {
-    let Explanation { method, path, stages, verdict } = explanation;
+    let Explanation { method, path, time: _, stages, verdict } = explanation;
     let mut text = format!("{} {path}   {}\n\n", method.bold(), format!("(by {})", config.display()).dimmed());
     for stage in stages {
         let name = format!("{:8}", stage.name);

@@ -44,6 +44,42 @@ impl Steps {
     pub const fn unknown(&self) -> StepSet {
         self.unknown
     }
+
+    /// Steps under way that no second call may do beside.
+    #[must_use]
+    pub const fn running(&self) -> StepSet {
+        self.running
+    }
+
+    /// When the last step was done, as time since the opening of the session; until then, the opening.
+    #[must_use]
+    pub const fn last_at(&self) -> Duration {
+        Duration::from_millis(self.at as u64)
+    }
+
+    /// How often a step was tried, if it limits that.
+    #[must_use]
+    pub fn attempts(&self, step: &Step) -> Option<u8> {
+        step.max_attempts.map(|limit| attempts(self, limit.counter))
+    }
+
+    /// The same, after a step was tried so often.
+    #[must_use]
+    pub fn with_attempts(mut self, step: &Step, tried: u8) -> Self {
+        if let Some(count) = counter(&mut self, step) {
+            *count = tried;
+        }
+        self
+    }
+
+    /// Where a session stands by somebody's account: steps that were done, that run, whose outcome is unknown; and the
+    /// last one with the time of it since the opening.
+    #[must_use]
+    pub fn told(done: StepSet, running: StepSet, unknown: StepSet, last: Option<(StepId, Duration)>) -> Self {
+        let writes = u16::try_from(running.iter().count()).unwrap_or(u16::MAX);
+        let at = last.map_or(0, |(_, at)| millis(at));
+        Self { done, running, unknown, writes, last: last.map(|(step, _)| step), at, attempts: [0; COUNTERS_MAX] }
+    }
 }
 
 /// A call that wants to do a step.
