@@ -22,6 +22,7 @@ mod routes;
 mod schema;
 mod serve;
 mod signals;
+mod test;
 mod times;
 mod token;
 mod trail;
@@ -77,6 +78,7 @@ enum Command {
     Check(check::Args),
     Routes(routes::Args),
     Explain(explain::Args),
+    Test(test::Args),
     Import(import::Args),
     Token(token::Args),
     Load(Box<load::Args>),
@@ -98,6 +100,7 @@ pub fn run() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Routes(args) => routes::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Test(args) => test::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Schema(args) => schema::run(&args),

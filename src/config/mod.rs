@@ -18,6 +18,7 @@ pub mod other;
 pub mod raw;
 mod report;
 mod restart;
+mod rules;
 mod schema;
 pub mod snapshot;
 mod wording;
@@ -41,8 +42,21 @@ use error::Found;
 /// # Errors
 /// Everything that is wrong with it, or that it cannot be read.
 pub fn load(path: &Path, generation: u64) -> Result<Snapshot, ConfigErrors> {
+    read(path).and_then(|text| parse(&text, path, generation))
+}
+
+/// Reads and compiles the file at `path` but for keys, certificates and secrets, which need not be there: for trying its
+/// rules. Until [`Snapshot::auth`] is replaced, nobody is known.
+///
+/// # Errors
+/// Everything that is wrong with the rest of it, or that it cannot be read.
+pub fn load_rules(path: &Path) -> Result<Snapshot, ConfigErrors> {
+    read(path).and_then(|text| parse_with(&text, path, 1, rules::keep))
+}
+
+fn read(path: &Path) -> Result<String, ConfigErrors> {
     match std::fs::read_to_string(path) {
-        Ok(text) => parse(&text, path, generation),
+        Ok(text) => Ok(text),
         Err(error) => {
             let message = match error.kind() {
                 std::io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
@@ -60,6 +74,16 @@ pub fn load(path: &Path, generation: u64) -> Result<Snapshot, ConfigErrors> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(text: &str, origin: &Path, generation: u64) -> Result<Snapshot, ConfigErrors> {
+    parse_with(text, origin, generation, |_| {})
+}
+
+/// The same for the file as `change` leaves it.
+fn parse_with(
+    text: &str,
+    origin: &Path,
+    generation: u64,
+    change: impl FnOnce(&mut raw::File),
+) -> Result<Snapshot, ConfigErrors> {
     let (document, mut found) = Document::parse(text);
     let wrong = |found| ConfigErrors::new(&origin.display().to_string(), text, found, |span| document.path_of(span));
     // With broken syntax, most of what follows would be about the breakage.
@@ -68,7 +92,11 @@ pub fn parse(text: &str, origin: &Path, generation: u64) -> Result<Snapshot, Con
         found = reading.found;
         let mut files = Vec::new();
         let folder = origin.parent().unwrap_or(Path::new(""));
-        match reading.file.map(|file| compile::compile(&file, &reading.touched, folder, generation)) {
+        let file = reading.file.map(|mut file| {
+            change(&mut file);
+            file
+        });
+        match file.map(|file| compile::compile(&file, &reading.touched, folder, generation)) {
             Some(Ok(snapshot)) if found.is_empty() => return Ok(snapshot),
             Some(Err(more)) => {
                 found.extend(more.found);

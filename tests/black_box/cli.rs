@@ -15,7 +15,7 @@ fn help_and_version_are_there_and_a_wrong_flag_is_code_2() {
         assert_eq!(done.code, Some(0), "{args:?}: {done:?}");
     }
     let help = finish(binary().arg("--help")).stdout;
-    for command in ["serve", "check", "demo", "load", "token", "routes", "explain", "schema"] {
+    for command in ["serve", "check", "demo", "load", "token", "routes", "explain", "test", "schema"] {
         assert!(help.contains(command), "{command} in {help}");
     }
     for args in [

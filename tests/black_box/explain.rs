@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use crate::harness::{CLIENT, Call, Config, Gate, Origin, Session, Setup, binary, finish, token};
 
 const FLOW: &str = r#"
-[[flows]]
 name = "ordering"
 [[flows.steps]]
 name = "offer"
@@ -16,14 +15,19 @@ name = "order"
 routes = ["orders"]
 after = ["offer"]
 max_gap = "30m"
+
+[[rate_limits]]
+name = "per-client"
+per = "client"
+requests = 50
+window = "1h"
 "#;
 
 fn config(origin: &Origin) -> Config {
     let route = |name: &str, method: &str| {
         format!("name = \"{name}\"\nmethods = [\"{method}\"]\npath = \"/{name}\"\nupstream = \"shop\"")
     };
-    let rate = "[[rate_limits]]\nname = \"per-client\"\nper = \"client\"\nrequests = 50\nwindow = \"1h\"\n";
-    Config::new(&origin.url()).route(&route("offers", "GET")).route(&route("orders", "POST")).flow(FLOW).flow(rate)
+    Config::new(&origin.url()).route(&route("offers", "GET")).route(&route("orders", "POST")).flow(FLOW)
 }
 
 fn ask(gate: &Gate, question: &Value) -> Value {

@@ -39,6 +39,7 @@ mod random;
 mod rates;
 mod real_origins;
 mod routing;
+mod rules;
 mod scopes;
 mod sessions;
 mod shutdown;
