@@ -8,8 +8,9 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::record::{Entry, Texts};
+use crate::policy::flow::Outcome;
 use crate::policy::violation::{Fault, Field, Violations};
-use crate::telemetry::labels::Labels;
+use crate::telemetry::labels::{Label, Labels};
 
 /// The version of the form.
 pub const VERSION: u8 = 1;
@@ -52,6 +53,9 @@ pub struct Line<'l> {
     /// Whether there was a query.
     #[serde(default, skip_serializing_if = "is_false")]
     pub query: bool,
+    /// Whether a body followed the head.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub body: bool,
     /// The scopes of the token, separated by spaces.
     #[serde(borrow, default, skip_serializing_if = "is_empty")]
     pub scope: Cow<'l, str>,
@@ -81,6 +85,27 @@ pub struct Line<'l> {
     /// Broken rules that refused nothing, such as `accept missing`.
     #[serde(default, skip_serializing_if = "Observed::is_empty")]
     pub observed: Observed,
+    /// The rate rule that had nothing left for it.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub rate_rule: Cow<'l, str>,
+    /// The flow that its session follows, if the call is a step of it.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub flow: Cow<'l, str>,
+    /// The step.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step: Cow<'l, str>,
+    /// The step that was done last when it came.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_before: Cow<'l, str>,
+    /// The step that was done last when its outcome was known.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_after: Cow<'l, str>,
+    /// What became of it: `committed`, `rolled_back`, `unsent`, `indeterminate`.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_outcome: Cow<'l, str>,
+    /// The step rule that it broke, whether or not that refused it.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_rule: Cow<'l, str>,
     /// Microseconds from the beginning to the admission or refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission_us: Option<u32>,
@@ -150,9 +175,17 @@ impl Line<'_> {
             upstream: own(self.upstream),
             code: own(self.code),
             ended_by: own(self.ended_by),
+            rate_rule: own(self.rate_rule),
+            flow: own(self.flow),
+            step: own(self.step),
+            step_before: own(self.step_before),
+            step_after: own(self.step_after),
+            step_outcome: own(self.step_outcome),
+            step_rule: own(self.step_rule),
             trail: self.trail,
             number: self.number,
             query: self.query,
+            body: self.body,
             headers: self.headers,
             verdict: self.verdict,
             status: self.status,
@@ -181,6 +214,7 @@ pub fn with_line<T>(
     visit: impl FnOnce(&Line<'_>) -> T,
 ) -> T {
     let (route, upstream) = (labels.name(entry.route), labels.name(entry.upstream));
+    let rate_rule = (entry.rate_rule != Label::NONE).then(|| labels.name(entry.rate_rule));
     visit(&Line {
         trail: Version,
         time: entry.time.precise().to_string().into(),
@@ -194,6 +228,7 @@ pub fn with_line<T>(
         host: texts.host.into(),
         path: texts.path.into(),
         query: entry.query,
+        body: entry.body,
         scope: texts.scopes.into(),
         headers: entry.fields().collect(),
         protocol: match (entry.http2, entry.tls) {
@@ -210,6 +245,13 @@ pub fn with_line<T>(
         status: entry.status,
         ended_by: entry.ended_by.as_str().into(),
         observed: Observed(entry.observed),
+        rate_rule: rate_rule.as_deref().unwrap_or_default().into(),
+        flow: texts.flow.into(),
+        step: texts.step.into(),
+        step_before: texts.step_before.into(),
+        step_after: texts.step_after.into(),
+        step_outcome: entry.outcome.map_or("", Outcome::as_str).into(),
+        step_rule: entry.step_rule().unwrap_or_default().into(),
         admission_us: entry.admitted(),
         first_byte_us: entry.first_byte(),
         total_us: entry.total,

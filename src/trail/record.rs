@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use uuid::Uuid;
 
+use crate::policy::flow::{Denial, Outcome, StepId, StepMark};
 use crate::policy::ids::{SessionId, SessionKey};
 use crate::policy::method::Verb;
 use crate::policy::rejection::TABLE;
@@ -17,7 +18,7 @@ use crate::telemetry::record::{CallRecord, Details, EndedBy};
 const TEXT_MAX: usize = 1024;
 
 /// How many texts a call has.
-const TEXTS: usize = 6;
+const TEXTS: usize = 10;
 
 /// No such moment: a call that was not admitted, or that no upstream answered.
 const NEVER: u32 = u32::MAX;
@@ -59,7 +60,15 @@ pub struct Entry {
     pub tls: bool,
     /// Whether the target had a query.
     pub query: bool,
+    /// Whether a body followed the head.
+    pub body: bool,
     pub(super) fields: u8,
+    /// What became of the step that it is.
+    pub outcome: Option<Outcome>,
+    /// Place of the step rule that it broke in [`Denial::NAMES`] plus one; 0: it broke none.
+    pub(super) step_rule: u8,
+    /// The rate rule that had nothing left for it.
+    pub rate_rule: Label,
     /// Broken rules that refused nothing.
     pub observed: Violations,
     pub(super) lengths: [u16; TEXTS],
@@ -80,13 +89,22 @@ pub struct Texts<'t> {
     pub path: &'t str,
     /// The scopes of the token, separated by spaces.
     pub scopes: &'t str,
+    /// The flow that its session follows, if the call is a step of it.
+    pub flow: &'t str,
+    /// The step.
+    pub step: &'t str,
+    /// The step that was done last when it came.
+    pub step_before: &'t str,
+    /// The step that was done last when its outcome was known.
+    pub step_after: &'t str,
     /// The subject of the token. It stands last: who does not need it cuts it off.
     pub subject: &'t str,
 }
 
 impl<'t> Texts<'t> {
     const fn all(&self) -> [&'t str; TEXTS] {
-        [self.correlation, self.client, self.host, self.path, self.scopes, self.subject]
+        let [flow, step, before, after] = [self.flow, self.step, self.step_before, self.step_after];
+        [self.correlation, self.client, self.host, self.path, self.scopes, flow, step, before, after, self.subject]
     }
 }
 
@@ -115,7 +133,11 @@ impl Entry {
             http2: call.arrival.http2,
             tls: call.arrival.tls,
             query: details.query,
+            body: details.body,
             fields: details.fields,
+            outcome: call.step.and_then(|mark| mark.outcome),
+            step_rule: call.step.and_then(|mark| mark.broken).map_or(0, |(denial, _)| place(denial)),
+            rate_rule: call.exceeded.map_or(Label::NONE, |(rule, _)| rule),
             observed: call.observed.counted.union(call.observed.warned),
             lengths: [0; TEXTS],
         }
@@ -126,6 +148,12 @@ impl Entry {
     pub fn code(&self) -> &'static str {
         let place = usize::from(self.refusal).checked_sub(1);
         place.and_then(|place| TABLE.get(place)).map_or("ok", |row| row.code)
+    }
+
+    /// The step rule that it broke, whether or not that refused it.
+    #[must_use]
+    pub fn step_rule(&self) -> Option<&'static str> {
+        usize::from(self.step_rule).checked_sub(1).and_then(|place| Denial::NAMES.get(place)).copied()
     }
 
     /// Whether it was refused.
@@ -159,13 +187,18 @@ impl Entry {
 
     /// Its texts, from where they begin.
     fn texts<'t>(&self, mut text: &'t str) -> Texts<'t> {
-        let [correlation, client, host, path, scopes, subject] = self.lengths.map(|length| {
-            let (own, rest) = text.split_at_checked(usize::from(length)).unwrap_or_default();
-            text = rest;
-            own
-        });
-        Texts { correlation, client, host, path, scopes, subject }
+        let [correlation, client, host, path, scopes, flow, step, step_before, step_after, subject] =
+            self.lengths.map(|length| {
+                let (own, rest) = text.split_at_checked(usize::from(length)).unwrap_or_default();
+                text = rest;
+                own
+            });
+        Texts { correlation, client, host, path, scopes, flow, step, step_before, step_after, subject }
     }
+}
+
+fn place(denial: Denial) -> u8 {
+    u8::try_from(denial.index() + 1).unwrap_or(0)
 }
 
 /// Calls that wait to be collected, in the order in which they ended.
@@ -194,12 +227,20 @@ impl Batch {
         let masked = call.session_id.and_then(|id| without_id(path, id));
         let path = masked.as_deref().unwrap_or(path);
         let caller = call.caller.as_deref();
+        let flow = call.session.as_deref().and_then(|session| session.flow()).zip(call.step);
+        let step = |of: fn(StepMark) -> Option<StepId>| {
+            flow.and_then(|(flow, mark)| Some(flow.step_name(of(mark)?))).unwrap_or_default()
+        };
         let texts = Texts {
             correlation: call.correlation.to_str().unwrap_or_default(),
             client: caller.map_or("", |caller| caller.owner().client.as_str()),
             host,
             path,
             scopes: caller.map_or("", |caller| caller.scope()),
+            flow: flow.map_or("", |(flow, _)| flow.name()),
+            step: step(|mark| Some(mark.step)),
+            step_before: step(|mark| mark.before),
+            step_after: step(|mark| mark.after),
             subject: caller.and_then(|caller| caller.owner().subject.as_deref()).unwrap_or_default(),
         };
         self.push(Entry::of(call, details), texts);

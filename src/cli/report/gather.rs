@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use sessiongate::policy::flow::Outcome;
 use sessiongate::policy::ids::SessionKey;
 use sessiongate::policy::time::Timestamp;
 use sessiongate::trail::line::{Line, Verdict};
@@ -109,6 +110,12 @@ impl Gathered {
     }
 
     fn deed(&mut self, line: &Line<'_>, refused: bool) -> Deed {
+        if !line.step.is_empty()
+            && line.step_outcome == Outcome::Committed.as_str()
+            && let Some(step) = self.sessions.flow_step(&line.step)
+        {
+            return Deed::Reach(step);
+        }
         let succeeded = !refused && matches!(line.status, 101 | 200..400);
         match (&*line.method, &*line.route) {
             _ if !succeeded => Deed::Nothing,

@@ -72,6 +72,8 @@ pub struct Sessions {
 pub struct FunnelReport {
     /// Whether a step counts only after the one before: steps were given, in an order.
     pub in_order: bool,
+    /// Whether the steps are those of the flows that sessions follow; else they are routes, or were given.
+    pub of_flow: bool,
     /// The steps; the first is the session itself.
     pub steps: Vec<Step>,
 }

@@ -48,7 +48,11 @@ pub fn render(report: &Report) -> String {
         "sessions  {}, {} opened in this time, {} closed, {} still under way",
         sessions.count, sessions.opened, sessions.closed, sessions.under_way
     );
-    let order = if report.funnel.in_order { "steps in order" } else { "steps as most sessions reach them" };
+    let order = match (report.funnel.in_order, report.funnel.of_flow) {
+        (true, _) => "steps in order",
+        (false, true) => "steps of the flow, as most sessions reach them",
+        (false, false) => "routes as most sessions reach them",
+    };
     _ = writeln!(text, "\n{} ({order})\n{}", "funnel".bold(), funnel(report));
     if !report.refusals.is_empty() {
         _ = writeln!(text, "\n{}\n{}", "refusals".bold(), refusals(report));

@@ -21,6 +21,7 @@ pub fn full() -> Line<'static> {
         host: "api.example".into(),
         path: "/orders".into(),
         query: true,
+        body: true,
         scope: "orders:read orders:write".into(),
         headers: Field::ALL.into_iter().collect(),
         protocol: "h2".into(),
@@ -31,6 +32,13 @@ pub fn full() -> Line<'static> {
         status: 502,
         ended_by: "gate".into(),
         observed: Observed(Violations::NONE.with(Field::Accept, Fault::Missing)),
+        rate_rule: "per-client".into(),
+        flow: "ordering".into(),
+        step: "order".into(),
+        step_before: "configure".into(),
+        step_after: "configure".into(),
+        step_outcome: "indeterminate".into(),
+        step_rule: "max_gap".into(),
         admission_us: Some(12),
         first_byte_us: Some(900),
         total_us: 1000,
@@ -85,15 +93,16 @@ fn other_lines_are_no_calls() {
 proptest! {
     #[test]
     fn every_call_survives_being_written_and_read(
-        texts in proptest::array::uniform6(".{0,40}"),
+        texts in proptest::array::uniform10(".{0,40}"),
         number in 0u32..,
         millis in 0u64..4_102_444_799_000,
         total in 0u64..,
         status in 0u16..,
         id in any::<[u8; 16]>(),
     ) {
-        let [correlation, client, host, path, scopes, subject] = &texts;
-        let texts = Texts { correlation, client, host, path, scopes, subject };
+        let [correlation, client, host, path, scopes, flow, step, step_before, step_after, subject] = &texts;
+        let texts =
+            Texts { correlation, client, host, path, scopes, flow, step, step_before, step_after, subject };
         let entry = Entry {
             time: Timestamp::from_millis(millis),
             session: Some(SessionId::from_random(id).key()),
