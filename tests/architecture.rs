@@ -12,7 +12,7 @@ const RANKS: &[&[&str]] = &[
     &["trail"],
     &["config"],
     &["gate"],
-    &["front", "admin"],
+    &["front", "admin", "replay"],
     &["server"],
     &["cli", "demo", "main"],
 ];

@@ -17,6 +17,7 @@ mod output;
 mod page;
 mod process;
 mod progress;
+mod replay;
 mod report;
 mod routes;
 mod schema;
@@ -82,6 +83,7 @@ enum Command {
     Load(Box<load::Args>),
     Trail(Box<trail::Args>),
     Report(report::Args),
+    Replay(replay::Args),
     Schema(schema::Args),
 }
 
@@ -96,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Load(args) => load::run(&args),
         Command::Trail(args) => trail::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Routes(args) => routes::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Import(args) => import::run(&args),

@@ -15,7 +15,7 @@ use crate::telemetry::labels::Label;
 use crate::telemetry::record::{CallRecord, Details, EndedBy};
 
 /// Longest scopes and longest subject that are kept, in bytes; what is longer is cut.
-const TEXT_MAX: usize = 1024;
+pub const TEXT_MAX: usize = 1024;
 
 /// How many texts a call has.
 const TEXTS: usize = 10;
