@@ -254,3 +254,6 @@ fn refused_step(call: &Recorded, step: &str, mark: StepMark) -> Judgment {
     let Some((denial, _)) = mark.broken else { return Judgment::Same };
     Judgment::refused(&call.old, denial.rejection(), || format!("{step} {}", denial.as_str()).into())
 }
+
+#[cfg(test)]
+mod tests;

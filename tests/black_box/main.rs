@@ -37,6 +37,7 @@ mod opening;
 mod random;
 mod rates;
 mod real_origins;
+mod replay;
 mod routing;
 mod scopes;
 mod sessions;

@@ -113,8 +113,8 @@ fn parts(line: &Line<'_>) -> Option<String> {
         outcome => parts.push(format!("step {}", shown(outcome))),
     }
     if !line.step_rule.is_empty() {
-        let before = if line.step_before.is_empty() { "the opening" } else { &line.step_before };
-        parts.push(format!("against {} after {}", shown(&line.step_rule), shown(before)));
+        let before = if line.step_before.is_empty() { "none" } else { &line.step_before };
+        parts.push(format!("against the rule {}, last step {}", shown(&line.step_rule), shown(before)));
     }
     if line.ended_by != "gate" && !line.ended_by.is_empty() {
         parts.push(format!("ended by the {}", shown(&line.ended_by)));
