@@ -23,6 +23,7 @@ mod routes;
 mod schema;
 mod serve;
 mod signals;
+mod tables;
 mod times;
 mod token;
 mod trail;

@@ -367,3 +367,43 @@ fn refusal(found: Violations) -> Rejection {
         Rejection::HeaderInvalid(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::policy::fields::FieldNames;
+    use crate::policy::head::RawHead;
+
+    /// Whatever fields good calls have, to know which ones is to know the verdict.
+    #[test]
+    fn presence_alone_decides_about_good_values() {
+        let names = FieldNames::default();
+        let values = [
+            (Field::Authorization, "Bearer abc"),
+            (Field::ClientId, "shop"),
+            (Field::SessionId, "758fc320-af96-4faf-8af7-536e7cac5775"),
+            (Field::Correlation, "c-1"),
+            (Field::ContentType, "application/json"),
+            (Field::Accept, "application/json"),
+        ];
+        for mode in [Mode::Strict, Mode::Lenient] {
+            for (there, has_body, create) in
+                (0..64u8).flat_map(|there| [(there, false, false), (there, true, false), (there, true, true)])
+            {
+                let is_there = |field: Field| there & 1 << field as u8 != 0;
+                let mut request = Request::post("/orders").header("host", "shop");
+                for (field, value) in values.into_iter().filter(|(field, _)| is_there(*field)) {
+                    request = request.header(names.name(field), value);
+                }
+                let request = request.body(()).unwrap();
+                let head = Head::parse(RawHead { has_body, ..RawHead::from(&request) }, &names, "gate").unwrap();
+                let rules = HeaderRules::of(mode);
+                let (whole, presence) =
+                    (rules.check(&head, create).map(drop), rules.check_presence(is_there, has_body, create));
+                assert_eq!(presence, whole, "{mode:?} {there:06b} {has_body} {create}");
+            }
+        }
+    }
+}

@@ -185,7 +185,7 @@ impl Reader {
             // Presence explains these only if a field was missing.
             Origin::Media(field) if line.headers.contains(field) => return Stateless::Unknown(Gap::Values),
             Origin::Token => return Stateless::AsRecorded,
-            _ if line.client.is_empty() && old.is_refused() => return Stateless::Released,
+            Origin::Rules | Origin::Media(_) if line.client.is_empty() => return Stateless::Released,
             _ if line.client.is_empty() => return Stateless::Unknown(Gap::Caller),
             _ => {}
         }

@@ -76,23 +76,28 @@ impl Replay {
             Stateless::Passed(passed) => self.judge_passed(call, passed),
         };
         // A session that the new rules do not open has no calls.
-        if let (Some(session), true) = (call.session, call.verb == Some(Verb::Post))
-            && !call.old.is_refused()
+        if let Some(session) = call.session
             && matches!(&judgment, Judgment::Changed(change) if change.kind == Kind::Refused)
             && self.is_opening(call)
         {
-            self.sessions.refuse(session);
+            self.sessions.refuse(session, call.time.after(self.live.sessions.lifetimes.absolute));
         }
         judgment
     }
 
     /// Whether the call opened its session.
     fn is_opening(&self, call: &Recorded) -> bool {
-        call.number <= 1 && self.live.routes.routes().first().is_some_and(|endpoint| *endpoint.name == *call.route)
+        call.verb == Some(Verb::Post)
+            && self.live.routes.routes().first().is_some_and(|endpoint| *endpoint.name == *call.route)
     }
 
     fn judge_passed(&mut self, call: &Recorded, passed: &Passed) -> Judgment {
-        let Some(caller) = &passed.caller else { return Judgment::admitted(&call.old, false) };
+        let Some(caller) = &passed.caller else {
+            return match call.old.origin() {
+                Origin::Upstream | Origin::Body => Judgment::Same,
+                _ => Judgment::admitted(&call.old, false),
+            };
+        };
         let live = Arc::clone(&self.live);
         let Some(route) = live.routes.routes().get(usize::from(passed.route)) else {
             return Judgment::Unknown(Gap::Path);
@@ -188,7 +193,7 @@ impl Replay {
             let attempt = Attempt { step, writes: !passed.verb.is_safe(), has_key, is_retry };
             match known.enter(&flow, attempt, now) {
                 Ok(entered) => held = Some((flow, entered)),
-                Err(mark) => return refused_step(call, &flow.step_name(step).to_owned(), mark),
+                Err(mark) => return refused_step(call, flow.step_name(step), mark),
             }
         }
         let refused = self.count(now, passed, caller, Some(known.key())).err();

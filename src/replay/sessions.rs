@@ -13,7 +13,11 @@ use crate::policy::time::Timestamp;
 
 /// All sessions.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(HashMap<SessionKey, Option<Known>>);
+pub(super) struct Sessions {
+    known: HashMap<SessionKey, Box<Known>>,
+    /// Those that the new rules did not open, and when they would have ended.
+    unopened: HashMap<SessionKey, Timestamp>,
+}
 
 /// A session that was opened in the trail.
 #[derive(Debug)]
@@ -42,48 +46,48 @@ pub(super) enum Found {
     /// It began before the trail.
     Earlier,
     /// All of it.
-    Known(Known),
+    Known(Box<Known>),
 }
 
 impl Sessions {
     /// Opens a session, unless it is open: an opening may be repeated.
     pub(super) fn open(&mut self, key: SessionKey, caller: &Caller, live: &Snapshot, now: Timestamp) {
         let flow = live.flows.of_client(caller.owner().client.as_str()).cloned();
-        self.0.entry(key).or_insert_with(|| {
+        self.known.entry(key).or_insert_with(|| {
             let (owner, scope) = (Arc::clone(caller.owner()), Arc::clone(caller.scope()));
             let session = Session::open(key, owner, scope, live.sessions.lifetimes, now).following(flow);
-            Some(Known { session, pending: Vec::new() })
+            Box::new(Known { session, pending: Vec::new() })
         });
     }
 
-    /// Notes that the new rules do not open a session.
-    pub(super) fn refuse(&mut self, key: SessionKey) {
-        self.0.entry(key).or_insert(None);
+    /// Notes that the new rules do not open a session, which would have ended at `end`.
+    pub(super) fn refuse(&mut self, key: SessionKey, end: Timestamp) {
+        if !self.known.contains_key(&key) {
+            self.unopened.insert(key, end);
+        }
     }
 
     /// Takes a session out, with all outcomes that were known at `now`.
     pub(super) fn find(&mut self, key: SessionKey, now: Timestamp) -> Found {
-        match self.0.get_mut(&key) {
+        match self.known.remove(&key) {
+            Some(mut known) => {
+                known.settle(now);
+                Found::Known(known)
+            }
+            None if self.unopened.contains_key(&key) => Found::Unopened,
             None => Found::Earlier,
-            Some(None) => Found::Unopened,
-            Some(known) => match known.take() {
-                Some(mut known) => {
-                    known.settle(now);
-                    Found::Known(known)
-                }
-                None => Found::Unopened,
-            },
         }
     }
 
     /// Puts a session back.
-    pub(super) fn put_back(&mut self, known: Known) {
-        self.0.insert(known.key(), Some(known));
+    pub(super) fn put_back(&mut self, known: Box<Known>) {
+        self.known.insert(known.key(), known);
     }
 
     /// Forgets what ended before `then`.
     pub(super) fn sweep(&mut self, then: Timestamp) {
-        self.0.retain(|_, known| known.as_ref().is_none_or(|known| known.session.deadline() > then));
+        self.known.retain(|_, known| known.session.deadline() > then);
+        self.unopened.retain(|_, end| *end > then);
     }
 }
 

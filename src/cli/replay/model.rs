@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::cli::damage::DamagedLines;
+
 /// What a new configuration makes of recorded calls.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -28,15 +30,6 @@ pub struct Report {
     pub rate_rules_left_out: Vec<String>,
     /// Calls that took so long that later ones were judged before them.
     pub out_of_order: u64,
-}
-
-/// Lines that are no records.
-#[derive(Debug, Serialize)]
-pub struct DamagedLines {
-    /// How many.
-    pub count: u64,
-    /// The first of them: `file:line: what is wrong`.
-    pub first: Vec<String>,
 }
 
 /// Calls.

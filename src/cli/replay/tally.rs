@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sessiongate::policy::time::Timestamp;
 use sessiongate::replay::{Change, Gap, Judgment, Kind, Recorded};
 
-use super::model::{Calls, Changed, Client, DamagedLines, Example, NotReplayable, Report};
+use super::model::{Calls, Changed, Client, Example, NotReplayable, Report};
 use crate::cli::damage::Damage;
 
 /// How many examples each change has.
@@ -135,7 +135,7 @@ impl Tally {
             version: 1,
             config: config.display().to_string(),
             files,
-            damaged: DamagedLines { count: damage.count, first: damage.named() },
+            damaged: damage.lines(),
             from: time(self.first.min(self.last)),
             to: time(self.last),
             calls: self.calls,

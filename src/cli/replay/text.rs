@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use owo_colors::OwoColorize;
 
 use super::model::{Changed, Report};
+use crate::cli::tables::table;
 use crate::cli::words::{counted, percent};
 
 /// How many lines a table has.
@@ -52,7 +52,7 @@ pub fn render(report: &Report) -> String {
     if !report.not_replayable.is_empty() {
         let rows = report.not_replayable.iter();
         let rows = rows.map(|gap| vec![gap.reason.to_owned(), gap.calls.to_string(), gap.meaning.to_owned()]);
-        _ = writeln!(text, "\n{}\n{}", "not replayable".bold(), table(&["reason", "calls", ""], 1, rows));
+        _ = writeln!(text, "\n{}\n{}", "not replayable".bold(), table(&["reason", "calls", ""], 1..2, rows));
     }
     for rule in &report.rate_rules_left_out {
         _ = writeln!(text, "\nThe rate rule {rule} was not asked: it goes by address, which a trail does not keep.");
@@ -78,7 +78,7 @@ fn section(text: &mut String, title: &str, changes: &[&Changed]) {
             clients(change),
         ]
     });
-    _ = writeln!(text, "\n{}\n{}", title.bold(), table(&["code", "calls", "rule", "clients"], 1, rows));
+    _ = writeln!(text, "\n{}\n{}", title.bold(), table(&["code", "calls", "rule", "clients"], 1..2, rows));
     let examples = changes.iter().take(ROWS).flat_map(|change| {
         change.examples.iter().map(|example| {
             let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
@@ -92,7 +92,11 @@ fn section(text: &mut String, title: &str, changes: &[&Changed]) {
             ]
         })
     });
-    _ = writeln!(text, "{}", table(&["for example", "", "", "session", "request"], 9, examples).to_string().dimmed());
+    _ = writeln!(
+        text,
+        "{}",
+        table(&["for example", "", "", "session", "request"], 0..0, examples).to_string().dimmed()
+    );
     if changes.len() > ROWS {
         _ = writeln!(text, "{}", format!("… {} more; --output json has all", changes.len() - ROWS).dimmed());
     }
@@ -108,17 +112,4 @@ fn clients(change: &Changed) -> String {
         shown.push(format!("{} more", change.clients.len() - CLIENTS));
     }
     shown.join(", ")
-}
-
-fn table(header: &[&str], right: usize, rows: impl Iterator<Item = Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Disabled).set_header(header.iter().copied());
-    // What files hold may be anything; it must not move the cursor.
-    let safe = |cell: String| cell.replace(char::is_control, "\u{fffd}");
-    rows.for_each(|row| _ = table.add_row(row.into_iter().map(safe)));
-    if let Some(column) = table.column_mut(right) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }

@@ -9,7 +9,7 @@ use sessiongate::policy::time::Timestamp;
 use sessiongate::trail::line::{Line, Verdict};
 
 use super::funnel::Funnel;
-use super::model::{Calls, DamagedLines, Refusal, Report, RouteReport, Slice, Spread};
+use super::model::{Calls, Refusal, Report, RouteReport, Slice, Spread};
 use super::sessions::{Deed, SessionTable};
 use crate::cli::damage::Damage;
 use crate::cli::times::Times;
@@ -145,7 +145,7 @@ impl Gathered {
         Report {
             version: 1,
             files,
-            damaged: DamagedLines { count: damage.count, first: damage.named() },
+            damaged: damage.lines(),
             from: time(first),
             to: time(self.last),
             calls: self.calls,

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 
 use bytesize::ByteSize;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::Table;
 use owo_colors::OwoColorize;
 
 use super::model::{Report, Spread};
+use crate::cli::tables::table;
 use crate::cli::words::{percent, time};
 
 /// How many lines a table has.
@@ -69,17 +70,6 @@ fn more(text: &mut String, rows: usize) {
     }
 }
 
-fn table(header: &[&str], right_from: usize, rows: impl Iterator<Item = Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Disabled).set_header(header.iter().copied());
-    // What files hold may be anything; it must not move the cursor.
-    let safe = |cell: String| cell.replace(char::is_control, "\u{fffd}");
-    rows.for_each(|row| _ = table.add_row(row.into_iter().map(safe)));
-    table.column_iter_mut().skip(right_from).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-    table
-}
-
 /// Median and 90th percentile; `-` if there is nothing.
 pub fn median(spread: Option<&Spread>) -> [String; 2] {
     spread.map_or_else(|| ["-".into(), "-".into()], |spread| [time(spread.p50), time(spread.p90)])
@@ -112,7 +102,7 @@ fn funnel(report: &Report) -> Table {
         "from the opening: p50",
         "p90",
     ];
-    table(&header, 2, rows)
+    table(&header, 2.., rows)
 }
 
 fn refusals(report: &Report) -> Table {
@@ -121,7 +111,7 @@ fn refusals(report: &Report) -> Table {
         let share = share(refusal.calls, report.calls.refused);
         vec![refusal.code.clone(), client.to_owned(), refusal.calls.to_string(), share]
     });
-    table(&["code", "client", "calls", "share"], 2, rows)
+    table(&["code", "client", "calls", "share"], 2.., rows)
 }
 
 fn routes(report: &Report) -> Table {
@@ -132,5 +122,5 @@ fn routes(report: &Report) -> Table {
         row.extend([p50, p90, p99, max, mean].map(time));
         row
     });
-    table(&["route", "calls", "refused", "failed", "p50", "p90", "p99", "max", "mean"], 1, rows)
+    table(&["route", "calls", "refused", "failed", "p50", "p90", "p99", "max", "mean"], 1.., rows)
 }
