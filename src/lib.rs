@@ -48,6 +48,7 @@
 //! | [`config`] | the file as written, its compilation with all mistakes at once, and the immutable [`config::Snapshot`] |
 //! | [`telemetry`] | one record per call; metrics and log lines are views of it |
 //! | [`trail`] | one record per call, by which a session can be followed: the last ones in memory, all of them in files |
+//! | [`replay`] | recorded calls under another configuration: which verdicts would have been others |
 //! | [`admin`] | the operator's listener: health, metrics, sessions, their trails |
 //! | [`clock`], [`timer`], [`random`] | the only readers of time and randomness |
 //!
@@ -76,6 +77,7 @@ pub mod front;
 pub mod gate;
 pub mod policy;
 pub mod random;
+pub mod replay;
 pub mod server;
 pub mod store;
 pub mod telemetry;

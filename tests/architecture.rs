@@ -13,7 +13,7 @@ const RANKS: &[&[&str]] = &[
     &["config"],
     &["gate"],
     &["explain"],
-    &["front", "admin"],
+    &["front", "admin", "replay"],
     &["server"],
     &["cli", "demo", "main"],
 ];

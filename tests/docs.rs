@@ -140,8 +140,10 @@ fn the_commands_of_the_readme_are_commands() {
     {
         assert!(root().join(path).exists(), "{path}");
     }
-    let commands =
-        ["serve", "check", "demo", "load", "token", "routes", "explain", "test", "import", "schema", "trail", "report"];
+    let commands = [
+        "serve", "check", "demo", "load", "token", "routes", "explain", "test", "import", "schema", "trail", "report",
+        "replay",
+    ];
     for rest in text.split("sessiongate ").skip(1) {
         let word: String = rest.chars().take_while(|letter| letter.is_ascii_lowercase()).collect();
         let after = rest[word.len()..].chars().next();

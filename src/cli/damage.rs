@@ -1,5 +1,6 @@
 //! Lines of trail files that are no records: counted, and the first of them named.
 
+use serde::Serialize;
 use sessiongate::trail::read::Damaged;
 
 use super::output::tell;
@@ -7,6 +8,15 @@ use super::words::counted;
 
 /// How many are named.
 const NAMED: usize = 10;
+
+/// Lines that are no records, as reports tell of them.
+#[derive(Debug, Serialize)]
+pub struct DamagedLines {
+    /// How many.
+    pub count: u64,
+    /// The first of them: `file:line: what is wrong`.
+    pub first: Vec<String>,
+}
 
 /// What was damaged.
 #[derive(Debug, Default)]
@@ -25,9 +35,9 @@ impl Damage {
         }
     }
 
-    /// The first of them, as `file:line: what is wrong`.
-    pub fn named(&self) -> Vec<String> {
-        self.named.iter().map(ToString::to_string).collect()
+    /// For a report.
+    pub fn lines(&self) -> DamagedLines {
+        DamagedLines { count: self.count, first: self.named.iter().map(ToString::to_string).collect() }
     }
 
     /// Says it on standard error, if there is something to say.

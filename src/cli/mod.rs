@@ -17,11 +17,13 @@ mod output;
 mod page;
 mod process;
 mod progress;
+mod replay;
 mod report;
 mod routes;
 mod schema;
 mod serve;
 mod signals;
+mod tables;
 mod test;
 mod times;
 mod token;
@@ -84,6 +86,7 @@ enum Command {
     Load(Box<load::Args>),
     Trail(Box<trail::Args>),
     Report(report::Args),
+    Replay(replay::Args),
     Schema(schema::Args),
 }
 
@@ -98,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Load(args) => load::run(&args),
         Command::Trail(args) => trail::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Routes(args) => routes::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Test(args) => test::run(&args),

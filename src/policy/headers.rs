@@ -170,21 +170,57 @@ impl HeaderRules {
                 Presented { scheme, token, client, session, idempotency_key: key.and_then(|key| key.to_str().ok()) },
                 observed,
             )),
-            _ => Err(refusal(found, head)),
+            _ => {
+                debug_assert!(
+                    head.seen(Field::Authorization).lines <= 1 || !found.contains(Field::Authorization, Fault::Invalid)
+                );
+                Err(refusal(found))
+            }
         }
+    }
+
+    /// Checks a call of which only is known which fields it had: those that were there are taken to be right. `has_body` and
+    /// `create` are as in [`check`](Self::check).
+    ///
+    /// # Errors
+    /// As of [`check`](Self::check).
+    pub fn check_presence(
+        &self,
+        is_there: impl Fn(Field) -> bool,
+        has_body: bool,
+        create: bool,
+    ) -> Result<(), Rejection> {
+        let judged = |field: &Field| match field {
+            Field::Authorization | Field::ClientId | Field::SessionId => true,
+            Field::Correlation => self.severity(*field) == Severity::Enforce,
+            Field::ContentType => !create && has_body && self.severity(*field) == Severity::Enforce,
+            Field::Accept => !create && self.severity(*field) == Severity::Enforce,
+            Field::IdempotencyKey | Field::Host => false,
+        };
+        let missing = |field: &Field| judged(field) && !is_there(*field) && self.needs(*field, has_body, create);
+        let missing = Field::ALL.into_iter().filter(missing);
+        let found = missing.fold(Violations::NONE, |found, field| found.with(field, Fault::Missing));
+        if found.is_empty() { Ok(()) } else { Err(refusal(found)) }
     }
 
     const fn severity(&self, field: Field) -> Severity {
         self.rules[field as usize].severity
     }
 
-    fn required(&self, field: Field, head: &Head<'_>, create: bool) -> bool {
-        match self.rules[field as usize].when {
+    /// Whether the absence of a field breaks its rule.
+    fn needs(&self, field: Field, has_body: bool, create: bool) -> bool {
+        let rule = &self.rules[field as usize];
+        let required = match rule.when {
             When::Never => false,
             When::Always => true,
             When::ExceptCreate => !create,
-            When::WithBody => head.raw().has_body,
-        }
+            When::WithBody => has_body,
+        };
+        required && rule.if_missing == IfMissing::Reject
+    }
+
+    fn required(&self, field: Field, head: &Head<'_>, create: bool) -> bool {
+        self.needs(field, head.raw().has_body, create)
     }
 
     /// Whether a value keeps to the length and the pattern of its rule.
@@ -230,7 +266,7 @@ impl HeaderRules {
         let rule = &self.rules[Field::Correlation as usize];
         let generate = rule.if_missing == IfMissing::Generate;
         match seen.value {
-            None => (!generate && self.required(Field::Correlation, head, create)).then_some(Fault::Missing),
+            None => self.required(Field::Correlation, head, create).then_some(Fault::Missing),
             Some(value)
                 if seen.lines == 1
                     && is_safe_id(value.as_bytes())
@@ -311,7 +347,7 @@ fn single_line<'r>(
 }
 
 /// The refusal that a set of violations leads to: 401 without credentials, else 400, 415, 406 in this order.
-fn refusal(found: Violations, head: &Head<'_>) -> Rejection {
+fn refusal(found: Violations) -> Rejection {
     let of = |field: Field| Fault::ALL.into_iter().any(|fault| found.contains(field, fault));
     let media_only = found.iter().all(|(field, _)| matches!(field, Field::ContentType | Field::Accept));
     if found.contains(Field::Authorization, Fault::Missing) {
@@ -319,7 +355,6 @@ fn refusal(found: Violations, head: &Head<'_>) -> Rejection {
     } else if media_only {
         if of(Field::ContentType) { Rejection::MediaTypeUnsupported(found) } else { Rejection::NotAcceptable(found) }
     } else if found.contains(Field::Authorization, Fault::Invalid) {
-        debug_assert!(head.seen(Field::Authorization).lines <= 1);
         Rejection::CredentialsMalformed(found)
     } else if found.any(Fault::Repeated) {
         Rejection::HeaderRepeated(found)
@@ -330,5 +365,45 @@ fn refusal(found: Violations, head: &Head<'_>) -> Rejection {
         Rejection::HeaderMissing(found)
     } else {
         Rejection::HeaderInvalid(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::policy::fields::FieldNames;
+    use crate::policy::head::RawHead;
+
+    /// Whatever fields good calls have, to know which ones is to know the verdict.
+    #[test]
+    fn presence_alone_decides_about_good_values() {
+        let names = FieldNames::default();
+        let values = [
+            (Field::Authorization, "Bearer abc"),
+            (Field::ClientId, "shop"),
+            (Field::SessionId, "758fc320-af96-4faf-8af7-536e7cac5775"),
+            (Field::Correlation, "c-1"),
+            (Field::ContentType, "application/json"),
+            (Field::Accept, "application/json"),
+        ];
+        for mode in [Mode::Strict, Mode::Lenient] {
+            for (there, has_body, create) in
+                (0..64u8).flat_map(|there| [(there, false, false), (there, true, false), (there, true, true)])
+            {
+                let is_there = |field: Field| there & 1 << field as u8 != 0;
+                let mut request = Request::post("/orders").header("host", "shop");
+                for (field, value) in values.into_iter().filter(|(field, _)| is_there(*field)) {
+                    request = request.header(names.name(field), value);
+                }
+                let request = request.body(()).unwrap();
+                let head = Head::parse(RawHead { has_body, ..RawHead::from(&request) }, &names, "gate").unwrap();
+                let rules = HeaderRules::of(mode);
+                let (whole, presence) =
+                    (rules.check(&head, create).map(drop), rules.check_presence(is_there, has_body, create));
+                assert_eq!(presence, whole, "{mode:?} {there:06b} {has_body} {create}");
+            }
+        }
     }
 }

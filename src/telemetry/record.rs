@@ -72,6 +72,8 @@ pub struct Details {
     host: usize,
     /// Whether there was a query. It may hold secrets, so it is not kept.
     pub query: bool,
+    /// Whether a body follows.
+    pub body: bool,
     /// The ruled fields that were there: bit `field as u8` for each.
     pub fields: u8,
     /// Its number among the calls of its session; 0 until the session is known.
@@ -90,7 +92,8 @@ impl Details {
         text.push_str(path);
         let there = Field::ALL.into_iter().filter(|field| head.seen(*field).lines > 0);
         let fields = there.fold(0, |fields, field| fields | 1 << field as u8);
-        Self { text: text.into(), host: host.len(), query: head.query().is_some(), fields, number: 0 }
+        let (query, body) = (head.query().is_some(), head.raw().has_body);
+        Self { text: text.into(), host: host.len(), query, body, fields, number: 0 }
     }
 
     /// The host the call was for, and its path.

@@ -4,9 +4,9 @@ use super::line::{Fields, Line, Observed, Verdict, field_name};
 use crate::policy::violation::Field;
 
 /// The names of the columns, and the line end.
-pub const HEAD: &str = "time,session,number,request_id,correlation_id,client,subject,method,host,path,query,scope,\
-headers,protocol,route,upstream,flow,step,step_before,step_after,step_outcome,step_rule,verdict,code,status,ended_by,observed,admission_us,first_byte_us,total_us,bytes_in,\
-bytes_out\r\n";
+pub const HEAD: &str = "time,session,number,request_id,correlation_id,client,subject,method,host,path,query,body,\
+scope,headers,protocol,route,upstream,verdict,code,status,ended_by,observed,rate_rule,flow,step,step_before,step_after,\
+step_outcome,step_rule,admission_us,first_byte_us,total_us,bytes_in,bytes_out\r\n";
 
 /// Appends a record.
 pub fn write(out: &mut String, line: &Line<'_>) {
@@ -22,18 +22,13 @@ pub fn write(out: &mut String, line: &Line<'_>) {
         known(&line.method),
         &line.host,
         &line.path,
-        if line.query { "true" } else { "false" },
+        flag(line.query),
+        flag(line.body),
         &line.scope,
         &names(line.headers),
         &line.protocol,
         known(&line.route),
         known(&line.upstream),
-        &line.flow,
-        &line.step,
-        &line.step_before,
-        &line.step_after,
-        &line.step_outcome,
-        &line.step_rule,
         match line.verdict {
             Verdict::Admitted => "admitted",
             Verdict::Refused => "refused",
@@ -42,6 +37,13 @@ pub fn write(out: &mut String, line: &Line<'_>) {
         &line.status.to_string(),
         &line.ended_by,
         &observed(line.observed),
+        &line.rate_rule,
+        &line.flow,
+        &line.step,
+        &line.step_before,
+        &line.step_after,
+        &line.step_outcome,
+        &line.step_rule,
         &number(line.admission_us),
         &number(line.first_byte_us),
         &line.total_us.to_string(),
@@ -81,6 +83,10 @@ fn cell(out: &mut String, text: &str) {
         out.push(letter);
     }
     out.push('"');
+}
+
+const fn flag(flag: bool) -> &'static str {
+    if flag { "true" } else { "false" }
 }
 
 /// An empty cell where there is no name.

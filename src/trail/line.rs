@@ -8,9 +8,9 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::record::{Entry, Texts};
-use crate::policy::flow::{Denial, Outcome};
+use crate::policy::flow::Outcome;
 use crate::policy::violation::{Fault, Field, Violations};
-use crate::telemetry::labels::Labels;
+use crate::telemetry::labels::{Label, Labels};
 
 /// The version of the form.
 pub const VERSION: u8 = 1;
@@ -53,6 +53,9 @@ pub struct Line<'l> {
     /// Whether there was a query.
     #[serde(default, skip_serializing_if = "is_false")]
     pub query: bool,
+    /// Whether a body followed the head.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub body: bool,
     /// The scopes of the token, separated by spaces.
     #[serde(borrow, default, skip_serializing_if = "is_empty")]
     pub scope: Cow<'l, str>,
@@ -68,24 +71,6 @@ pub struct Line<'l> {
     /// The upstream; `-` for none.
     #[serde(borrow, default)]
     pub upstream: Cow<'l, str>,
-    /// The flow that the session follows.
-    #[serde(borrow, default, skip_serializing_if = "is_empty")]
-    pub flow: Cow<'l, str>,
-    /// The step of the flow that the call is.
-    #[serde(borrow, default, skip_serializing_if = "is_empty")]
-    pub step: Cow<'l, str>,
-    /// The step that was done last when the call came.
-    #[serde(borrow, default, skip_serializing_if = "is_empty")]
-    pub step_before: Cow<'l, str>,
-    /// The step that was done last when the outcome of the call was known.
-    #[serde(borrow, default, skip_serializing_if = "is_empty")]
-    pub step_after: Cow<'l, str>,
-    /// What became of the step: `committed`, `rolled_back`, `unsent`, `indeterminate`.
-    #[serde(borrow, default, skip_serializing_if = "is_empty")]
-    pub step_outcome: Cow<'l, str>,
-    /// The rule of the flow that the call broke, whether or not it was refused for that.
-    #[serde(borrow, default, skip_serializing_if = "is_empty")]
-    pub step_rule: Cow<'l, str>,
     /// Whether it was admitted.
     pub verdict: Verdict,
     /// `ok`, or the problem code.
@@ -100,6 +85,27 @@ pub struct Line<'l> {
     /// Broken rules that refused nothing, such as `accept missing`.
     #[serde(default, skip_serializing_if = "Observed::is_empty")]
     pub observed: Observed,
+    /// The rate rule that had nothing left for it.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub rate_rule: Cow<'l, str>,
+    /// The flow that its session follows, if the call is a step of it.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub flow: Cow<'l, str>,
+    /// The step.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step: Cow<'l, str>,
+    /// The step that was done last when it came.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_before: Cow<'l, str>,
+    /// The step that was done last when its outcome was known.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_after: Cow<'l, str>,
+    /// What became of it: `committed`, `rolled_back`, `unsent`, `indeterminate`.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_outcome: Cow<'l, str>,
+    /// The step rule that it broke, whether or not that refused it.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    pub step_rule: Cow<'l, str>,
     /// Microseconds from the beginning to the admission or refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission_us: Option<u32>,
@@ -167,17 +173,19 @@ impl Line<'_> {
             protocol: own(self.protocol),
             route: own(self.route),
             upstream: own(self.upstream),
+            code: own(self.code),
+            ended_by: own(self.ended_by),
+            rate_rule: own(self.rate_rule),
             flow: own(self.flow),
             step: own(self.step),
             step_before: own(self.step_before),
             step_after: own(self.step_after),
             step_outcome: own(self.step_outcome),
             step_rule: own(self.step_rule),
-            code: own(self.code),
-            ended_by: own(self.ended_by),
             trail: self.trail,
             number: self.number,
             query: self.query,
+            body: self.body,
             headers: self.headers,
             verdict: self.verdict,
             status: self.status,
@@ -206,6 +214,7 @@ pub fn with_line<T>(
     visit: impl FnOnce(&Line<'_>) -> T,
 ) -> T {
     let (route, upstream) = (labels.name(entry.route), labels.name(entry.upstream));
+    let rate_rule = (entry.rate_rule != Label::NONE).then(|| labels.name(entry.rate_rule));
     visit(&Line {
         trail: Version,
         time: entry.time.precise().to_string().into(),
@@ -219,6 +228,7 @@ pub fn with_line<T>(
         host: texts.host.into(),
         path: texts.path.into(),
         query: entry.query,
+        body: entry.body,
         scope: texts.scopes.into(),
         headers: entry.fields().collect(),
         protocol: match (entry.http2, entry.tls) {
@@ -230,17 +240,18 @@ pub fn with_line<T>(
         .into(),
         route: (&*route).into(),
         upstream: (&*upstream).into(),
-        flow: texts.flow.into(),
-        step: texts.step.into(),
-        step_before: texts.step_before.into(),
-        step_after: texts.step_after.into(),
-        step_outcome: entry.step_outcome.map_or("", Outcome::as_str).into(),
-        step_rule: entry.step_rule.map_or("", Denial::as_str).into(),
         verdict: if entry.is_refused() { Verdict::Refused } else { Verdict::Admitted },
         code: entry.code().into(),
         status: entry.status,
         ended_by: entry.ended_by.as_str().into(),
         observed: Observed(entry.observed),
+        rate_rule: rate_rule.as_deref().unwrap_or_default().into(),
+        flow: texts.flow.into(),
+        step: texts.step.into(),
+        step_before: texts.step_before.into(),
+        step_after: texts.step_after.into(),
+        step_outcome: entry.outcome.map_or("", Outcome::as_str).into(),
+        step_rule: entry.step_rule().unwrap_or_default().into(),
         admission_us: entry.admitted(),
         first_byte_us: entry.first_byte(),
         total_us: entry.total,

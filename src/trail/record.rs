@@ -15,7 +15,7 @@ use crate::telemetry::labels::Label;
 use crate::telemetry::record::{CallRecord, Details, EndedBy};
 
 /// Longest scopes and longest subject that are kept, in bytes; what is longer is cut.
-const TEXT_MAX: usize = 1024;
+pub const TEXT_MAX: usize = 1024;
 
 /// How many texts a call has.
 const TEXTS: usize = 10;
@@ -60,13 +60,17 @@ pub struct Entry {
     pub tls: bool,
     /// Whether the target had a query.
     pub query: bool,
+    /// Whether a body followed the head.
+    pub body: bool,
     pub(super) fields: u8,
+    /// What became of the step that it is.
+    pub outcome: Option<Outcome>,
+    /// Place of the step rule that it broke in [`Denial::NAMES`] plus one; 0: it broke none.
+    pub(super) step_rule: u8,
+    /// The rate rule that had nothing left for it.
+    pub rate_rule: Label,
     /// Broken rules that refused nothing.
     pub observed: Violations,
-    /// What became of the step, if the call was one and that is known.
-    pub step_outcome: Option<Outcome>,
-    /// The rule of the flow that it broke, whatever that led to.
-    pub step_rule: Option<Denial>,
     pub(super) lengths: [u16; TEXTS],
 }
 
@@ -85,9 +89,9 @@ pub struct Texts<'t> {
     pub path: &'t str,
     /// The scopes of the token, separated by spaces.
     pub scopes: &'t str,
-    /// The flow that the session follows.
+    /// The flow that its session follows.
     pub flow: &'t str,
-    /// The step of it that the call is.
+    /// The step.
     pub step: &'t str,
     /// The step that was done last when it came.
     pub step_before: &'t str,
@@ -99,8 +103,8 @@ pub struct Texts<'t> {
 
 impl<'t> Texts<'t> {
     const fn all(&self) -> [&'t str; TEXTS] {
-        let Self { correlation, client, host, path, scopes, flow, step, step_before, step_after, subject } = self;
-        [correlation, client, host, path, scopes, flow, step, step_before, step_after, subject]
+        let [flow, step, before, after] = [self.flow, self.step, self.step_before, self.step_after];
+        [self.correlation, self.client, self.host, self.path, self.scopes, flow, step, before, after, self.subject]
     }
 }
 
@@ -129,10 +133,12 @@ impl Entry {
             http2: call.arrival.http2,
             tls: call.arrival.tls,
             query: details.query,
+            body: details.body,
             fields: details.fields,
+            outcome: call.step.and_then(|mark| mark.outcome),
+            step_rule: call.step.and_then(|mark| mark.broken).map_or(0, |(denial, _)| place(denial)),
+            rate_rule: call.exceeded.map_or(Label::NONE, |(rule, _)| rule),
             observed: call.observed.counted.union(call.observed.warned),
-            step_outcome: call.step.and_then(|mark| mark.outcome),
-            step_rule: call.step.and_then(|mark| mark.broken).map(|(denial, _)| denial),
             lengths: [0; TEXTS],
         }
     }
@@ -142,6 +148,12 @@ impl Entry {
     pub fn code(&self) -> &'static str {
         let place = usize::from(self.refusal).checked_sub(1);
         place.and_then(|place| TABLE.get(place)).map_or("ok", |row| row.code)
+    }
+
+    /// The step rule that it broke, whether or not that refused it.
+    #[must_use]
+    pub fn step_rule(&self) -> Option<&'static str> {
+        usize::from(self.step_rule).checked_sub(1).and_then(|place| Denial::NAMES.get(place)).copied()
     }
 
     /// Whether it was refused.
@@ -175,14 +187,18 @@ impl Entry {
 
     /// Its texts, from where they begin.
     fn texts<'t>(&self, mut text: &'t str) -> Texts<'t> {
-        let texts = self.lengths.map(|length| {
-            let (own, rest) = text.split_at_checked(usize::from(length)).unwrap_or_default();
-            text = rest;
-            own
-        });
-        let [correlation, client, host, path, scopes, flow, step, step_before, step_after, subject] = texts;
+        let [correlation, client, host, path, scopes, flow, step, step_before, step_after, subject] =
+            self.lengths.map(|length| {
+                let (own, rest) = text.split_at_checked(usize::from(length)).unwrap_or_default();
+                text = rest;
+                own
+            });
         Texts { correlation, client, host, path, scopes, flow, step, step_before, step_after, subject }
     }
+}
+
+fn place(denial: Denial) -> u8 {
+    u8::try_from(denial.index() + 1).unwrap_or(0)
 }
 
 /// Calls that wait to be collected, in the order in which they ended.
@@ -211,7 +227,7 @@ impl Batch {
         let masked = call.session_id.and_then(|id| without_id(path, id));
         let path = masked.as_deref().unwrap_or(path);
         let caller = call.caller.as_deref();
-        let flow = call.session.as_ref().and_then(|session| session.flow());
+        let flow = call.session.as_deref().and_then(|session| session.flow());
         let step = |of: fn(StepMark) -> Option<StepId>| {
             let step = call.step.and_then(of);
             flow.zip(step).map_or("", |(flow, step)| flow.step_name(step))

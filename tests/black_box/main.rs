@@ -38,6 +38,7 @@ mod opening;
 mod random;
 mod rates;
 mod real_origins;
+mod replay;
 mod routing;
 mod rules;
 mod scopes;

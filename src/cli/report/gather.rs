@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use sessiongate::policy::flow::Outcome;
 use sessiongate::policy::ids::SessionKey;
 use sessiongate::policy::time::Timestamp;
 use sessiongate::trail::line::{Line, Verdict};
 
 use super::funnel::Funnel;
-use super::model::{Calls, DamagedLines, Refusal, Report, RouteReport, Slice, Spread};
+use super::model::{Calls, Refusal, Report, RouteReport, Slice, Spread};
 use super::sessions::{Deed, SessionTable};
 use crate::cli::damage::Damage;
 use crate::cli::times::Times;
@@ -109,18 +110,19 @@ impl Gathered {
     }
 
     fn deed(&mut self, line: &Line<'_>, refused: bool) -> Deed {
+        if !line.step.is_empty()
+            && line.step_outcome == Outcome::Committed.as_str()
+            && let Some(step) = self.sessions.flow_step(&line.step)
+        {
+            return Deed::Reach(step);
+        }
         let succeeded = !refused && matches!(line.status, 101 | 200..400);
         match (&*line.method, &*line.route) {
             _ if !succeeded => Deed::Nothing,
             ("POST", SESSION) => Deed::Open,
             ("DELETE", SESSION) => Deed::Close,
             (_, SESSION | "-") => Deed::Nothing,
-            // Where there is a flow, steps are its own, and other calls are none.
-            _ if !line.flow.is_empty() && (line.step.is_empty() || line.step_outcome != "committed") => Deed::Nothing,
-            (_, route) => {
-                let name = if line.step.is_empty() { route } else { &line.step };
-                self.sessions.step(name).map_or(Deed::Nothing, Deed::Reach)
-            }
+            (_, route) => self.sessions.step(route).map_or(Deed::Nothing, Deed::Reach),
         }
     }
 
@@ -143,7 +145,7 @@ impl Gathered {
         Report {
             version: 1,
             files,
-            damaged: DamagedLines { count: damage.count, first: damage.named() },
+            damaged: damage.lines(),
             from: time(first),
             to: time(self.last),
             calls: self.calls,

@@ -41,10 +41,10 @@ pub struct Args {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
-    /// The steps of the funnel, in their order, separated by commas: a step of the flow, or, for sessions without a flow,
-    /// a route; NAME=A+B makes one of several. A session reaches a step by a call that succeeds, after the step before
-    /// [default: all steps of flows, or all routes, in the order in which sessions reach them most often, each counted for
-    /// itself]
+    /// The steps of the funnel, in their order: NAME=ROUTE+ROUTE, or a name alone, separated by commas. Names are of routes
+    /// or of steps of a flow. A session reaches a step by a call that succeeds, after the step before [default: the steps
+    /// of the flows that sessions follow, or all routes if they follow none, in the order in which sessions reach them most
+    /// often, each counted for itself]
     #[arg(long, value_name = "STEPS", value_parser = funnel::parse)]
     funnel: Option<Funnel>,
 

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::cli::damage::DamagedLines;
 use crate::cli::times::Times;
 
 /// A report.
@@ -30,15 +31,6 @@ pub struct Report {
     pub routes: Vec<RouteReport>,
     /// Over time.
     pub timeline: Vec<Slice>,
-}
-
-/// Lines that are no records.
-#[derive(Debug, Serialize)]
-pub struct DamagedLines {
-    /// How many.
-    pub count: u64,
-    /// The first of them: `file:line: what is wrong`.
-    pub first: Vec<String>,
 }
 
 /// Calls.
@@ -72,6 +64,8 @@ pub struct Sessions {
 pub struct FunnelReport {
     /// Whether a step counts only after the one before: steps were given, in an order.
     pub in_order: bool,
+    /// Whether the steps are those of the flows that sessions follow; else they are routes, or were given.
+    pub of_flow: bool,
     /// The steps; the first is the session itself.
     pub steps: Vec<Step>,
 }

@@ -21,7 +21,7 @@ const MIXED: u64 = 5000;
 /// How often sessions that are over are looked for, in milliseconds of the trail.
 const SWEEP: u64 = 3600 * 1000;
 
-/// Most steps that are told apart where none are given.
+/// Most steps, and most routes, that are told apart where none are given.
 const STEPS_MAX: usize = 64;
 
 /// The name of what comes before all steps.
@@ -59,9 +59,19 @@ struct Live {
     reached: Vec<(u8, u64)>,
 }
 
+/// What a step of the funnel is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Calls on a route, or whatever was given.
+    Route,
+    /// A step of the flow that its session follows.
+    Step,
+}
+
 /// What is counted of a step.
 struct Counted {
     name: String,
+    kind: Kind,
     sessions: u64,
     left: u64,
     since_opening: Times,
@@ -71,10 +81,11 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, kind: Kind) -> Self {
         let times = Times::coarse;
         Self {
             name: name.to_owned(),
+            kind,
             sessions: 0,
             left: 0,
             since_opening: times(),
@@ -89,10 +100,12 @@ pub struct SessionTable {
     funnel: Option<Funnel>,
     idle: u64,
     steps: Vec<Counted>,
+    /// By route, or whatever was given.
     step_of: HashMap<String, u8>,
+    /// By step of a flow, where none were given.
+    flow_step_of: HashMap<String, u8>,
     waiting: BinaryHeap<Reverse<Event>>,
-    /// By the bytes of their keys. A key hashes by half of itself, which is good for digests; files may hold anything.
-    live: HashMap<[u8; 16], Live>,
+    live: HashMap<SessionKey, Live>,
     latest: u64,
     swept: u64,
     totals: Sessions,
@@ -105,7 +118,7 @@ impl SessionTable {
     pub fn new(funnel: Option<Funnel>, idle: Duration) -> Self {
         let (mut steps, mut step_of) = (Vec::new(), HashMap::new());
         if let Some(funnel) = &funnel {
-            steps.extend(funnel.names.iter().map(|name| Counted::new(name)));
+            steps.extend(funnel.names.iter().map(|name| Counted::new(name, Kind::Route)));
             let known = |(route, place): (&String, &usize)| Some((route.clone(), u8::try_from(*place).ok()?));
             step_of.extend(funnel.step_of.iter().filter_map(known));
         }
@@ -114,6 +127,7 @@ impl SessionTable {
             idle: u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
             steps,
             step_of,
+            flow_step_of: HashMap::new(),
             waiting: BinaryHeap::new(),
             live: HashMap::new(),
             latest: 0,
@@ -128,13 +142,37 @@ impl SessionTable {
         if let Some(step) = self.step_of.get(route) {
             return Some(*step);
         }
-        if self.funnel.is_some() || self.steps.len() >= STEPS_MAX {
+        if self.funnel.is_some() || self.step_of.len() >= STEPS_MAX {
             return None;
         }
-        let step = u8::try_from(self.steps.len()).ok()?;
-        self.steps.push(Counted::new(route));
+        let step = self.add_step(route, Kind::Route)?;
         self.step_of.insert(route.to_owned(), step);
         Some(step)
+    }
+
+    /// The step that a call reaches which did this step of its session's flow.
+    pub fn flow_step(&mut self, name: &str) -> Option<u8> {
+        let known = if self.funnel.is_some() { &self.step_of } else { &self.flow_step_of };
+        if let Some(step) = known.get(name) {
+            return Some(*step);
+        }
+        if self.funnel.is_some() || self.flow_step_of.len() >= STEPS_MAX {
+            return None;
+        }
+        let step = self.add_step(name, Kind::Step)?;
+        self.flow_step_of.insert(name.to_owned(), step);
+        Some(step)
+    }
+
+    fn add_step(&mut self, name: &str, kind: Kind) -> Option<u8> {
+        let step = u8::try_from(self.steps.len()).ok()?;
+        self.steps.push(Counted::new(name, kind));
+        Some(step)
+    }
+
+    /// What the funnel is made of: steps of flows as soon as there are any, since they are what sessions are about.
+    fn kind(&self) -> Kind {
+        if self.flow_step_of.is_empty() { Kind::Route } else { Kind::Step }
     }
 
     /// Takes a call that began at this millisecond.
@@ -155,7 +193,7 @@ impl SessionTable {
     }
 
     fn apply(&mut self, event: Event) {
-        let live = self.live.entry(*event.session.as_bytes()).or_default();
+        let live = self.live.entry(event.session).or_default();
         live.last = live.last.max(event.at);
         match event.deed {
             Deed::Nothing => {}
@@ -184,14 +222,17 @@ impl SessionTable {
         self.totals.opened += u64::from(live.opened.is_some());
         self.totals.closed += u64::from(live.closed);
         self.totals.under_way += u64::from(under_way);
+        let kind = self.kind();
+        let is_shown = |step: &u8| self.steps.get(usize::from(*step)).is_some_and(|counted| counted.kind == kind);
+        let reached: Vec<_> = live.reached.iter().copied().filter(|(step, _)| is_shown(step)).collect();
         let mut previous = live.opened;
-        for (place, (step, at)) in live.reached.iter().enumerate() {
+        for (place, (step, at)) in reached.iter().enumerate() {
             let Some(counted) = self.steps.get_mut(usize::from(*step)) else { continue };
             counted.sessions += 1;
             let since = |then: u64| Duration::from_millis(at.saturating_sub(then));
             live.opened.into_iter().for_each(|then| counted.since_opening.add(since(then)));
             previous.replace(*at).into_iter().for_each(|then| counted.since_previous.add(since(then)));
-            for (later, _) in live.reached.iter().skip(place + 1) {
+            for (later, _) in reached.iter().skip(place + 1) {
                 let later = usize::from(*later);
                 if counted.before.len() <= later {
                     counted.before.resize(later + 1, 0);
@@ -201,7 +242,7 @@ impl SessionTable {
                 }
             }
         }
-        match live.reached.last() {
+        match reached.last() {
             _ if under_way => {}
             None => self.left_at_once += 1,
             Some((step, _)) => {
@@ -241,12 +282,15 @@ impl SessionTable {
             since_previous_ms: Spread::of(&counted.since_previous),
         });
         let steps = std::iter::once(opened).chain(steps).collect();
-        (self.totals, FunnelReport { in_order: self.funnel.is_some(), steps })
+        let of_flow = self.kind() == Kind::Step;
+        (self.totals, FunnelReport { in_order: self.funnel.is_some(), of_flow, steps })
     }
 
     /// The steps as they are shown: as they were given, or each before those that it was reached before more often.
     fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.steps.len()).collect();
+        let kind = self.kind();
+        let shown = self.steps.iter().enumerate().filter(|(_, counted)| counted.kind == kind);
+        let mut order: Vec<usize> = shown.map(|(place, _)| place).collect();
         if self.funnel.is_some() {
             return order;
         }

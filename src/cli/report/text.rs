@@ -3,10 +3,11 @@
 use std::fmt::Write;
 
 use bytesize::ByteSize;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::Table;
 use owo_colors::OwoColorize;
 
 use super::model::{Report, Spread};
+use crate::cli::tables::table;
 use crate::cli::words::{percent, time};
 
 /// How many lines a table has.
@@ -48,7 +49,11 @@ pub fn render(report: &Report) -> String {
         "sessions  {}, {} opened in this time, {} closed, {} still under way",
         sessions.count, sessions.opened, sessions.closed, sessions.under_way
     );
-    let order = if report.funnel.in_order { "steps in order" } else { "steps as most sessions reach them" };
+    let order = match (report.funnel.in_order, report.funnel.of_flow) {
+        (true, _) => "steps in order",
+        (false, true) => "steps of the flow, as most sessions reach them",
+        (false, false) => "routes as most sessions reach them",
+    };
     _ = writeln!(text, "\n{} ({order})\n{}", "funnel".bold(), funnel(report));
     if !report.refusals.is_empty() {
         _ = writeln!(text, "\n{}\n{}", "refusals".bold(), refusals(report));
@@ -63,17 +68,6 @@ fn more(text: &mut String, rows: usize) {
     if rows > ROWS {
         _ = writeln!(text, "{}", format!("… {} more; --output json has all", rows - ROWS).dimmed());
     }
-}
-
-fn table(header: &[&str], right_from: usize, rows: impl Iterator<Item = Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Disabled).set_header(header.iter().copied());
-    // What files hold may be anything; it must not move the cursor.
-    let safe = |cell: String| cell.replace(char::is_control, "\u{fffd}");
-    rows.for_each(|row| _ = table.add_row(row.into_iter().map(safe)));
-    table.column_iter_mut().skip(right_from).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-    table
 }
 
 /// Median and 90th percentile; `-` if there is nothing.
@@ -108,7 +102,7 @@ fn funnel(report: &Report) -> Table {
         "from the opening: p50",
         "p90",
     ];
-    table(&header, 2, rows)
+    table(&header, 2.., rows)
 }
 
 fn refusals(report: &Report) -> Table {
@@ -117,7 +111,7 @@ fn refusals(report: &Report) -> Table {
         let share = share(refusal.calls, report.calls.refused);
         vec![refusal.code.clone(), client.to_owned(), refusal.calls.to_string(), share]
     });
-    table(&["code", "client", "calls", "share"], 2, rows)
+    table(&["code", "client", "calls", "share"], 2.., rows)
 }
 
 fn routes(report: &Report) -> Table {
@@ -128,5 +122,5 @@ fn routes(report: &Report) -> Table {
         row.extend([p50, p90, p99, max, mean].map(time));
         row
     });
-    table(&["route", "calls", "refused", "failed", "p50", "p90", "p99", "max", "mean"], 1, rows)
+    table(&["route", "calls", "refused", "failed", "p50", "p90", "p99", "max", "mean"], 1.., rows)
 }

@@ -79,10 +79,12 @@ fn cells(line: &Line<'_>, begun: Option<Timestamp>) -> [String; 6] {
     let at = line.moment().zip(begun).map(|(moment, begun)| since(begun, moment));
     let target = if line.path.is_empty() { &line.route } else { &line.path };
     let query = if line.query { "?…" } else { "" };
+    let name = shown(if line.step.is_empty() { &line.route } else { &line.step });
     let what = match line.verdict {
-        Verdict::Refused => shown(&line.code),
-        Verdict::Admitted if line.upstream == "-" => shown(&line.route),
-        Verdict::Admitted => format!("{} → {}", shown(&line.route), shown(&line.upstream)),
+        Verdict::Refused if line.step.is_empty() => shown(&line.code),
+        Verdict::Refused => format!("{name}: {}", shown(&line.code)),
+        Verdict::Admitted if line.upstream == "-" => name,
+        Verdict::Admitted => format!("{name} → {}", shown(&line.upstream)),
     };
     [
         at.map(|at| format!("+{}", span(at))).unwrap_or_default(),
@@ -94,7 +96,7 @@ fn cells(line: &Line<'_>, begun: Option<Timestamp>) -> [String; 6] {
     ]
 }
 
-/// Where the time of a call went, and how it ended, if that is worth a line.
+/// Where the time of a call went, what became of its step, and how it ended, if that is worth a line.
 fn parts(line: &Line<'_>) -> Option<String> {
     let mut parts = Vec::new();
     if let (Some(gate), Some(first)) = (line.admission_us, line.first_byte_us) {
@@ -104,15 +106,15 @@ fn parts(line: &Line<'_>) -> Option<String> {
         parts.push(format!("upstream {}", micros(first.saturating_sub(gate))));
         parts.push(format!("body {}", micros(line.total_us.saturating_sub(first))));
     }
-    match (line.step_before.as_ref(), line.step.as_ref(), line.step_outcome.as_ref()) {
-        (_, "", _) => {}
-        ("", step, outcome) => parts.push(format!("step {} {}", shown(step), shown(outcome))),
-        (before, step, outcome) => {
-            parts.push(format!("step {} after {} {}", shown(step), shown(before), shown(outcome)));
-        }
+    match &*line.step_outcome {
+        "" | "committed" => {}
+        "rolled_back" => parts.push("step not done".into()),
+        "unsent" => parts.push("step not tried".into()),
+        outcome => parts.push(format!("step {}", shown(outcome))),
     }
     if !line.step_rule.is_empty() {
-        parts.push(format!("broke the rule {}", shown(&line.step_rule)));
+        let before = if line.step_before.is_empty() { "none" } else { &line.step_before };
+        parts.push(format!("against the rule {}, last step {}", shown(&line.step_rule), shown(before)));
     }
     if line.ended_by != "gate" && !line.ended_by.is_empty() {
         parts.push(format!("ended by the {}", shown(&line.ended_by)));

@@ -21,22 +21,24 @@ pub fn full() -> Line<'static> {
         host: "api.example".into(),
         path: "/orders".into(),
         query: true,
+        body: true,
         scope: "orders:read orders:write".into(),
         headers: Field::ALL.into_iter().collect(),
         protocol: "h2".into(),
         route: "orders".into(),
         upstream: "shop".into(),
-        flow: "ordering".into(),
-        step: "order".into(),
-        step_before: "configure".into(),
-        step_after: "configure".into(),
-        step_outcome: "indeterminate".into(),
-        step_rule: "attempts".into(),
         verdict: Verdict::Refused,
         code: "upstream-failed".into(),
         status: 502,
         ended_by: "gate".into(),
         observed: Observed(Violations::NONE.with(Field::Accept, Fault::Missing)),
+        rate_rule: "per-client".into(),
+        flow: "ordering".into(),
+        step: "order".into(),
+        step_before: "configure".into(),
+        step_after: "configure".into(),
+        step_outcome: "indeterminate".into(),
+        step_rule: "max_gap".into(),
         admission_us: Some(12),
         first_byte_us: Some(900),
         total_us: 1000,
@@ -99,7 +101,8 @@ proptest! {
         id in any::<[u8; 16]>(),
     ) {
         let [correlation, client, host, path, scopes, flow, step, step_before, step_after, subject] = &texts;
-        let texts = Texts { correlation, client, host, path, scopes, flow, step, step_before, step_after, subject };
+        let texts =
+            Texts { correlation, client, host, path, scopes, flow, step, step_before, step_after, subject };
         let entry = Entry {
             time: Timestamp::from_millis(millis),
             session: Some(SessionId::from_random(id).key()),

@@ -23,10 +23,12 @@ pub fn entry() -> Entry {
         http2: false,
         tls: false,
         query: false,
+        body: false,
         fields: 0,
+        outcome: None,
+        step_rule: 0,
+        rate_rule: Label::NONE,
         observed: Violations::NONE,
-        step_outcome: None,
-        step_rule: None,
         lengths: [0; TEXTS],
     }
 }

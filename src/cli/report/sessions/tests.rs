@@ -47,6 +47,25 @@ fn steps_in_order_count_only_after_the_one_before() {
 }
 
 #[test]
+fn steps_of_a_flow_take_the_place_of_routes() {
+    let mut table = free();
+    walk(&mut table, 1, 0, &["help", "order"]);
+    for (number, steps) in [(2, &["offer", "order"][..]), (3, &["offer"])] {
+        walk(&mut table, number, MINUTE, &["help"]);
+        for (place, step) in (9..).zip(steps) {
+            let deed = table.flow_step(step).map_or(Deed::Nothing, Deed::Reach);
+            table.add(session(number), MINUTE + u64::from(place) * 1000, place, deed);
+        }
+    }
+    table.add(session(3), 1000 * MINUTE, 99, Deed::Close);
+    let (_, funnel) = table.finish();
+    assert_eq!(told(&funnel), [("opened", 3, 1), ("offer", 2, 1), ("order", 1, 1)]);
+    assert!(funnel.of_flow && !funnel.in_order);
+    let mut given = given("offer,order");
+    assert_eq!((given.flow_step("order"), given.flow_step("help")), (Some(1), None), "given steps may be a flow's");
+}
+
+#[test]
 fn without_an_order_steps_are_shown_as_most_sessions_reach_them() {
     let mut table = free();
     for number in 0..10 {
