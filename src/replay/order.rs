@@ -17,7 +17,7 @@ pub struct InOrder {
     latest: u64,
     taken: u64,
     given: u64,
-    /// Records that came too late for their place: of calls that took longer than [`WINDOW`].
+    /// Records that came too late for their place: of calls that took longer than a minute.
     pub late: u64,
 }
 
