@@ -241,7 +241,7 @@ fn record(number: u64, after: u64, route: &str, method: &str, code: &str, status
     let verdict = if code == "ok" { "admitted" } else { "refused" };
     let upstream = if route == "session" || code != "ok" { "-" } else { "shop" };
     format!(
-        "{{\"trail\":1,\"time\":\"2026-11-{:02}T{:02}:{:02}:{:02}.{:03}Z\",\"session\":\"{number:032x}\",\
+        "{{\"trail\":1,\"time\":\"2026-11-{:02}T{:02}:{:02}:{:02}.{:03}Z\",\"session\":\"{:016x}{number:016x}\",\
          \"number\":{},\"request_id\":\"00000000-0000-4000-8000-{number:012x}\",\"client\":\"client-{}\",\
          \"method\":\"{method}\",\"host\":\"api.example\",\"path\":\"/{route}\",\"scope\":\"listerine.all\",\
          \"headers\":[\"authorization\",\"client-id\",\"session-id\",\"host\"],\"protocol\":\"h2\",\"route\":\"{route}\",\
@@ -252,6 +252,8 @@ fn record(number: u64, after: u64, route: &str, method: &str, code: &str, status
         at / 60_000 % 60,
         at / 1000 % 60,
         at % 1000,
+        // A digest is spread evenly.
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         after + 1,
         number % 3,
     )
