@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::policy::binding::Thumbprint;
 use crate::policy::claims::NumericDate;
+use crate::policy::digest::sha256;
 use crate::policy::members::Members;
 use crate::policy::proof::{ProofFault, Proven};
 use crate::policy::time::Timestamp;
@@ -242,12 +243,6 @@ fn read<T: DeserializeOwned>(json: &str) -> Option<T> {
 fn decoded(part: &str) -> Result<String, ProofFault> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| ProofFault::Shape)?;
     String::from_utf8(bytes).map_err(|_| ProofFault::Shape)
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut sized = [0; 32];
-    sized.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    sized
 }
 
 #[cfg(test)]

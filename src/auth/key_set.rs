@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderValue;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
@@ -21,6 +20,7 @@ use url::Url;
 
 use super::fetch::Reach;
 use super::keys::{KeyId, VerificationKey};
+use crate::policy::digest::sha256;
 use crate::policy::rejection::{Rejection, Wait, Why};
 
 /// What callers are told to wait while there is no usable key, in seconds.
@@ -318,9 +318,7 @@ impl Asking<'_> {
 
 /// Names of any length take the same room.
 fn name(kid: &str) -> [u8; 32] {
-    let mut name = [0; 32];
-    name.copy_from_slice(digest(&SHA256, kid.as_bytes()).as_ref());
-    name
+    sha256(kid.as_bytes())
 }
 
 #[cfg(test)]

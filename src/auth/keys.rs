@@ -3,12 +3,13 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
+
+use crate::policy::digest::half_sha256;
 
 /// Shortest HMAC secret, in bytes: as long as the output of HS256 (RFC 7518 section 3.2).
 pub const SECRET_MIN: usize = 32;
@@ -26,9 +27,7 @@ pub struct KeyId(u128);
 impl KeyId {
     /// Of an entry. The text of a `Value` does not depend on the order of members.
     fn of(entry: &Value) -> Self {
-        let mut id = [0; 16];
-        id.iter_mut().zip(digest(&SHA256, entry.to_string().as_bytes()).as_ref()).for_each(|(to, from)| *to = *from);
-        Self(u128::from_be_bytes(id))
+        Self(u128::from_be_bytes(half_sha256(entry.to_string().as_bytes())))
     }
 }
 

@@ -23,12 +23,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache;
 
 use crate::clock::Clock;
 use crate::policy::binding::SenderConstraint;
 use crate::policy::claims::Caller;
+use crate::policy::digest::sha256;
 use crate::policy::rejection::{Rejection, Why};
 use crate::policy::scopes::ScopeNames;
 use introspection::{Introspection, Said};
@@ -211,8 +211,7 @@ impl Authenticator {
     /// # Errors
     /// [`Unidentified`].
     pub fn recall(&self, token: &str) -> Result<Arc<Caller>, Unidentified> {
-        let digest = digest(&SHA256, token.as_bytes()).as_ref().try_into();
-        let digest: Digest = digest.map_err(|_| Unidentified::Refused(Rejection::Internal))?;
+        let digest = sha256(token.as_bytes());
         if let Some(asked) = self.asked.as_ref().filter(|_| is_opaque(token)) {
             return self.answered(asked, digest);
         }
@@ -255,8 +254,7 @@ impl Authenticator {
     /// # Errors
     /// [`Unidentified`].
     pub fn examine(&self, token: &str) -> Result<Arc<Caller>, Unidentified> {
-        let digest = digest(&SHA256, token.as_bytes()).as_ref().try_into();
-        let digest: Digest = digest.map_err(|_| Unidentified::Refused(Rejection::Internal))?;
+        let digest = sha256(token.as_bytes());
         if let Some(asked) = self.asked.as_ref().filter(|_| is_opaque(token)) {
             return match asked.said.peek(&digest).filter(|answered| Instant::now() < answered.until) {
                 Some(answered) => answered.caller.map_err(Unidentified::from),

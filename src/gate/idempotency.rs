@@ -1,15 +1,14 @@
 //! What an Idempotency-Key stands for: digests of keys and of requests.
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use http::Method;
 
+use crate::policy::digest::half_sha256;
 use crate::store::answers::{Fingerprint, KeyDigest};
 
 /// The digest of a key. A session has its own keys, so nothing else goes in.
 pub(super) fn key(key: &str) -> KeyDigest {
-    let mut short = [0; 16];
-    short.copy_from_slice(&sha256(key.as_bytes())[..16]);
-    KeyDigest(short)
+    KeyDigest(half_sha256(key.as_bytes()))
 }
 
 /// Makes a fingerprint of a request as its body passes by.
@@ -43,10 +42,6 @@ impl std::fmt::Debug for Printer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Printer").finish_non_exhaustive()
     }
-}
-
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    sized(digest(&SHA256, bytes).as_ref())
 }
 
 pub(super) fn sized(digest: &[u8]) -> [u8; 32] {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::idempotency::{sha256, sized};
+use super::idempotency::sized;
 use super::{Gate, OpenCall};
 use crate::config::Snapshot;
 use crate::policy::binding::Thumbprint;
 use crate::policy::claims::Caller;
+use crate::policy::digest::sha256;
 use crate::policy::ids::{Owner, SessionId};
 use crate::policy::rejection::{Rejection, Wait};
 use crate::policy::session::EndCause;

@@ -8,6 +8,7 @@ pub mod call;
 pub mod claims;
 pub mod clients;
 pub mod credentials;
+pub mod digest;
 pub mod fields;
 pub mod flow;
 pub mod grpc;

@@ -9,7 +9,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::BytesMut;
 use futures_util::future::Either;
 use tokio::time::Instant;
@@ -24,6 +23,7 @@ use super::socket::{Prefixed, Socket, Transport, poll_read_shared};
 use super::tls::Tls;
 use super::{Context, Front, h1, h2};
 use crate::policy::binding::Thumbprint;
+use crate::policy::digest::sha256;
 
 /// How an HTTP/2 connection begins (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -152,9 +152,7 @@ async fn secure<F: Front>(
 
 /// What tokens that are bound to a certificate say of it (RFC 8705 section 3.1).
 fn thumbprint(certificate: &[u8]) -> Thumbprint {
-    let mut thumbprint = Thumbprint([0; 32]);
-    thumbprint.0.copy_from_slice(digest(&SHA256, certificate).as_ref());
-    thumbprint
+    Thumbprint(sha256(certificate))
 }
 
 /// Lets the first bytes choose.
