@@ -13,6 +13,8 @@ use ipnet::IpNet;
 use super::clients::Registry;
 use crate::auth::Authenticator;
 use crate::auth::dpop::DpopRules;
+use crate::policy::claims::Caller;
+use crate::policy::clients::Registered;
 use crate::policy::fields::FieldNames;
 use crate::policy::flow::Flows;
 use crate::policy::method::MethodSet;
@@ -297,6 +299,17 @@ pub struct Snapshot {
     pub trail: Option<TrailConfig>,
     /// The pseudonym in `via`.
     pub via: Arc<str>,
+}
+
+impl Snapshot {
+    /// What the registry of clients makes of a caller; without one every client may call.
+    #[must_use]
+    pub fn register(&self, caller: Arc<Caller>) -> Registered {
+        match &self.clients {
+            Some(registry) => registry.clients().register(caller, self.auth.scopes()),
+            None => Registered::unlisted(caller),
+        }
+    }
 }
 
 #[cfg(test)]

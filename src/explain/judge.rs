@@ -1,6 +1,5 @@
 //! Takes a call through the stages of the gate and notes what each one says.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +10,15 @@ use super::{Asked, InSession, Said, Stage, Verdict};
 use crate::auth::Unidentified;
 use crate::config::Snapshot;
 use crate::gate::limiter::{Counted, Limiter};
-use crate::policy::address;
 use crate::policy::call::{Identified, InFlow, Owned, Routed};
 use crate::policy::claims::Caller;
-use crate::policy::clients::Registered;
 use crate::policy::credentials::Presented;
 use crate::policy::fields::Role;
 use crate::policy::head::{Head, RawHead, Sender};
 use crate::policy::ids::{Owner, SessionKey};
 use crate::policy::method::Verb;
 use crate::policy::rates::{Per, Rate, RuleId};
-use crate::policy::rejection::{Rejection, Wait};
+use crate::policy::rejection::Rejection;
 use crate::policy::route::{Action, Route};
 use crate::policy::session::Session;
 use crate::policy::severity::Severity;
@@ -115,10 +112,7 @@ impl Judge<'_> {
                 return Ok(Verdict::NeedsGate { what: "what the issuer of the token says".into() });
             }
         };
-        let registered = match &live.clients {
-            Some(registry) => registry.clients().register(Arc::clone(&caller), live.auth.scopes()),
-            None => Registered::unlisted(Arc::clone(&caller)),
-        };
+        let registered = live.register(Arc::clone(&caller));
         let may_use = Arc::clone(registered.caller().scope());
         let own_rate = registered.rate();
         let possession = supposed(&caller, presented.scheme());
@@ -268,16 +262,8 @@ impl Judge<'_> {
 
     /// The rules that count such a call, and what a running gate has left of them.
     fn limits(&mut self, call: &Limits<'_, '_>) -> Result<(), Verdict> {
-        let unknown = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-        let peer = call.head.sender().address.unwrap_or(unknown);
-        let counted = Counted {
-            route: call.route,
-            route_name: self.live.routes.routes().get(usize::from(call.route)).map_or("", |route| &route.name),
-            session: call.session.map(|(key, _)| key),
-            owner: call.owner,
-            own_rate: call.own_rate,
-            address: address::of_client(call.head, peer, &self.live.trusted_proxies),
-        };
+        let session = call.session.map(|(key, _)| key);
+        let counted = Counted::of(self.live, call.head, call.route, session, call.owner, call.own_rate);
         let looked = self.limiter.map(|limiter| limiter.look(&self.live.rates, &counted, self.now.steady));
         let (mut facts, mut refused) = (Vec::new(), None);
         let own = call.own_rate.map(|rate| (RuleId::OwnRate, "for the client", rate, Severity::Enforce));
@@ -338,10 +324,10 @@ impl Judge<'_> {
         if let Some(session) = session.filter(|session| !session.has_call_left(budget))
             && budget.severity == Severity::Enforce
         {
-            let left = session.expires().since(self.now.steady).max(Duration::from_secs(1));
+            let spent = session.spent(self.now.steady);
+            let left = spent.wait().map_or(Duration::ZERO, |wait| Duration::from_secs(wait.0.into()));
             facts.push(format!("it can do no more; it ends in {}", whole(left)));
-            *refused =
-                refused.or(Some(Rejection::BudgetSpent(Wait(u32::try_from(left.as_secs()).unwrap_or(u32::MAX)))));
+            *refused = refused.or(Some(spent));
         }
     }
 

@@ -1,17 +1,21 @@
 //! The buckets of all rate rules, of this gate alone. They outlive reloads, since they go by the names of rules.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
+use crate::config::Snapshot;
+use crate::policy::address;
+use crate::policy::head::Head;
 use crate::policy::ids::{Owner, SessionKey};
 use crate::policy::rates::{Empty, Per, Rate, RateRule, RateRules, Rated, RuleId, Spare, nanos};
 use crate::policy::rejection::Rejection;
 use crate::policy::severity::Severity;
 use crate::policy::time::Timestamp;
+use crate::store::memory::Spread;
 
 /// Most buckets, of about 50 bytes each. Whoever comes beyond it shares one bucket per rule with all others who do: so
 /// a flood of addresses takes no memory and escapes no rule.
@@ -25,27 +29,8 @@ const SHARDS: usize = 128;
 struct BucketKey(u128);
 
 impl Hash for BucketKey {
-    #[expect(clippy::cast_possible_truncation, reason = "either half is a hash")]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0 as u64);
-    }
-}
-
-/// Takes the hash that a key is.
-#[derive(Debug, Default, Clone, Copy)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        debug_assert!(false, "a bucket key hashes as one number");
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
+        state.write(&self.0.to_le_bytes());
     }
 }
 
@@ -64,6 +49,29 @@ pub struct Counted<'c> {
     pub own_rate: Option<Rate>,
     /// Where it comes from.
     pub address: IpAddr,
+}
+
+impl<'c> Counted<'c> {
+    /// The call that a head is, on the route of this number.
+    #[must_use]
+    pub fn of(
+        live: &'c Snapshot,
+        head: &Head<'_>,
+        route: u16,
+        session: Option<SessionKey>,
+        owner: &'c Owner,
+        own_rate: Option<Rate>,
+    ) -> Self {
+        let peer = head.sender().address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Self {
+            route,
+            route_name: live.routes.routes().get(usize::from(route)).map_or("", |route| &route.name),
+            session,
+            owner,
+            own_rate,
+            address: address::of_client(head, peer, &live.trusted_proxies),
+        }
+    }
 }
 
 /// The buckets.
@@ -105,11 +113,14 @@ impl Limiter {
             let taken = self.take(self.own_key(call), RuleId::OWN_RATE, rate, now);
             note(rated, RuleId::OwnRate, Severity::Enforce, rate, taken)?;
         }
+        // A rule that only observes may have had nothing to give. There are fewer rules than bits.
+        let mut gave = 0_u128;
         for (number, rule) in rules.of(call.route) {
             let Some(key) = self.bucket(rule, call) else { continue };
             let taken = self.take(key, &rule.name, rule.rate, now);
+            gave |= u128::from(taken.is_ok()).checked_shl(number.into()).unwrap_or(0);
             if let Err(refusal) = note(rated, RuleId::Numbered(number), rule.severity, rule.rate, taken) {
-                self.give_back(rules, call, number);
+                self.give_back(rules, call, gave);
                 return Err(refusal);
             }
         }
@@ -119,25 +130,28 @@ impl Limiter {
     /// What each rule of a call's route would make of it. Nothing is taken.
     #[must_use]
     pub fn look(&self, rules: &RateRules, call: &Counted<'_>, now: Timestamp) -> Vec<(RuleId, Result<Spare, Empty>)> {
-        let look = |key: BucketKey, rate: Rate| {
-            let full_at = self.buckets.get(&key).map_or(0, |bucket| bucket.load(Ordering::Relaxed));
+        let look = |key: BucketKey, rule: &str, rate: Rate| {
+            let own = self.buckets.get(&key);
+            let bucket = own.or_else(|| if self.has_room() { None } else { self.buckets.get(&self.shared(rule)) });
+            let full_at = bucket.map_or(0, |bucket| bucket.load(Ordering::Relaxed));
             rate.take(full_at, now).map(|(_, spare)| spare)
         };
-        let own = call.own_rate.map(|rate| (RuleId::OwnRate, look(self.own_key(call), rate)));
-        let common = rules
-            .of(call.route)
-            .filter_map(|(number, rule)| Some((RuleId::Numbered(number), look(self.bucket(rule, call)?, rule.rate))));
+        let own = call.own_rate.map(|rate| (RuleId::OwnRate, look(self.own_key(call), RuleId::OWN_RATE, rate)));
+        let common = rules.of(call.route).filter_map(|(number, rule)| {
+            Some((RuleId::Numbered(number), look(self.bucket(rule, call)?, &rule.name, rule.rate)))
+        });
         own.into_iter().chain(common).collect()
     }
 
-    /// Gives back what a call took before the rule of this number refused it. A rule that only observes may have given
-    /// nothing; that it gets a call too many back does not matter.
-    fn give_back(&self, rules: &RateRules, call: &Counted<'_>, refused_by: u16) {
-        let own = call.own_rate.map(|rate| (self.own_key(call), rate));
-        let before = rules.of(call.route).take_while(|(number, _)| *number != refused_by);
-        let before = before.filter_map(|(_, rule)| Some((self.bucket(rule, call)?, rule.rate)));
-        for (key, rate) in own.into_iter().chain(before) {
-            if let Some(bucket) = self.buckets.get(&key) {
+    /// Gives back what a call took: of its own rate, and of the rules whose bit is set in `gave`.
+    fn give_back(&self, rules: &RateRules, call: &Counted<'_>, gave: u128) {
+        let own = call.own_rate.map(|rate| (self.own_key(call), RuleId::OWN_RATE, rate));
+        let common =
+            rules.of(call.route).filter(|(number, _)| gave.checked_shr((*number).into()).unwrap_or(0) & 1 == 1);
+        let common = common.filter_map(|(_, rule)| Some((self.bucket(rule, call)?, &*rule.name, rule.rate)));
+        for (key, rule, rate) in own.into_iter().chain(common) {
+            // Who has no bucket of its own took from the shared one.
+            if let Some(bucket) = self.buckets.get(&key).or_else(|| self.buckets.get(&self.shared(rule))) {
                 _ = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| Some(rate.give_back(full_at)));
             }
         }
@@ -167,12 +181,16 @@ impl Limiter {
         self.len() == 0
     }
 
+    fn has_room(&self) -> bool {
+        self.held.load(Ordering::Relaxed) < self.most
+    }
+
     fn take(&self, key: BucketKey, rule: &str, rate: Rate, now: Timestamp) -> Result<Spare, Empty> {
         if let Some(bucket) = self.buckets.get(&key) {
             return take(&bucket, rate, now);
         }
         // Two may both find room where there is for one; the bound is not exact.
-        let key = if self.held.load(Ordering::Relaxed) < self.most { key } else { self.key((rule, Per::All)) };
+        let key = if self.has_room() { key } else { self.shared(rule) };
         match self.buckets.entry(key) {
             Entry::Occupied(bucket) => take(bucket.get(), rate, now),
             Entry::Vacant(place) => {
@@ -192,8 +210,13 @@ impl Limiter {
             Per::Client => self.key((name, Per::Client, &call.owner.issuer, call.owner.client.as_str())),
             Per::Address => self.key((name, Per::Address, network(call.address))),
             Per::Route => self.key((name, Per::Route, call.route_name)),
-            Per::All => self.key((name, Per::All)),
+            Per::All => self.shared(name),
         })
+    }
+
+    /// The one bucket of a rule for all, and for those who find no room for one of their own.
+    fn shared(&self, rule: &str) -> BucketKey {
+        self.key((rule, Per::All))
     }
 
     /// The bucket of the client's own rate.
@@ -318,6 +341,29 @@ mod tests {
         }
         assert!(passes(&limiter, &rules, &session(2)), "the client still has its second call");
         assert!(!passes(&limiter, &rules, &session(3)));
+    }
+
+    #[test]
+    fn a_refused_call_gives_back_what_it_took_and_no_more() {
+        let shop = owner("shop");
+        let rules = all(vec![
+            rule("watched", Per::Client, 1, Severity::Observe),
+            rule("shared", Per::Address, 2, Severity::Enforce),
+            rule("strict", Per::Session, 1, Severity::Enforce),
+        ]);
+        // With room for fewer buckets than rules, the last ones take from shared ones.
+        for most in [100, 2, 1] {
+            let (limiter, mut rated) = (Limiter::with_most(most), Rated::default());
+            assert!(passes(&limiter, &rules, &call(&shop)));
+            for _ in 0..5 {
+                assert!(!passes(&limiter, &rules, &call(&shop)), "{most}");
+            }
+            // Nothing came back to the rule that had given nothing.
+            _ = limiter.count(&rules, &call(&shop), NOW, &mut rated);
+            assert!(limiter.look(&rules, &call(&shop), NOW)[0].1.is_err(), "{most}");
+            // The rule in between still has its second call.
+            assert!(limiter.look(&rules, &call(&shop), NOW)[1].1.is_ok(), "{most}");
+        }
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! The last token of a connection. Clients send the same token call after call: comparing it is cheaper than digesting
 //! it, and nothing is shared with other connections.
 
-use std::sync::Arc;
-
 use parking_lot::Mutex;
 
 use crate::auth::{Epoch, Unidentified};
 use crate::config::Snapshot;
-use crate::policy::claims::Caller;
 use crate::policy::clients::Registered;
 
 /// Remembers one verified token and what the registry of clients makes of it. Lives no longer than the snapshot whose
@@ -41,20 +38,12 @@ impl TokenMemo {
         {
             return Ok(remembered.registered.clone());
         }
-        let registered = register(live, live.auth.recall(token)?);
+        let registered = live.register(live.auth.recall(token)?);
         // What an issuer said of a token lasts only for a while.
         if !live.auth.asks_about(token) {
             *memo = Some(Remembered { token: token.into(), epoch, generation, registered: registered.clone() });
         }
         Ok(registered)
-    }
-}
-
-/// What the registry of clients makes of a caller.
-pub(super) fn register(live: &Snapshot, caller: Arc<Caller>) -> Registered {
-    match &live.clients {
-        Some(registry) => registry.clients().register(caller, live.auth.scopes()),
-        None => Registered::unlisted(caller),
     }
 }
 

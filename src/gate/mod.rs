@@ -7,7 +7,6 @@ pub mod open;
 mod possession;
 pub mod settle;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -15,7 +14,6 @@ use crate::auth::Unidentified;
 use crate::auth::replay::Replays;
 use crate::clock::Clock;
 use crate::config::Snapshot;
-use crate::policy::address;
 use crate::policy::call::{Identified, InFlow, InSession, Owned, Passage, Routed, ValidatedCall};
 use crate::policy::claims::Caller;
 use crate::policy::clients::Registered;
@@ -23,7 +21,7 @@ use crate::policy::credentials::{Presented, Scheme};
 use crate::policy::flow::{Grant, StepMark};
 use crate::policy::head::Head;
 use crate::policy::headers::Observed;
-use crate::policy::ids::{Owner, SessionId};
+use crate::policy::ids::{Owner, SessionId, SessionKey};
 use crate::policy::method::Verb;
 use crate::policy::overload::{Place, Priority, Running};
 use crate::policy::rates::{Rate, Rated};
@@ -222,7 +220,7 @@ impl Gate {
             InFlow::Step(attempt) => self.step(live, &call, attempt, key, now.steady, &mut known.step).await?,
         };
         // What is refused from here on gives back the step that it has entered.
-        self.limit(live, head, (own_rate, Some(id), call.owner()), now, known)?;
+        self.limit(live, head, (own_rate, Some(call.session().key()), call.owner()), now, known)?;
         if !at_endpoint && let Some(rule) = &live.overload {
             known.place = Some(self.running.enter(rule, Priority::Underway)?);
         }
@@ -241,7 +239,7 @@ impl Gate {
         &self,
         live: &Snapshot,
         head: &Head<'_>,
-        (own_rate, id, owner): (Option<Rate>, Option<SessionId>, &Owner),
+        (own_rate, session, owner): (Option<Rate>, Option<SessionKey>, &Owner),
         now: Now,
         known: &mut Known,
     ) -> Result<(), Rejection> {
@@ -249,16 +247,7 @@ impl Gate {
         if own_rate.is_none() && live.rates.is_free(route) {
             return Ok(());
         }
-        let unknown = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-        let peer = head.sender().address.unwrap_or(unknown);
-        let counted = Counted {
-            route,
-            route_name: live.routes.routes().get(usize::from(route)).map_or("", |route| &route.name),
-            session: id.map(SessionId::key),
-            owner,
-            own_rate,
-            address: address::of_client(head, peer, &live.trusted_proxies),
-        };
+        let counted = Counted::of(live, head, route, session, owner, own_rate);
         self.limiter.count(&live.rates, &counted, now.steady, &mut known.rated)
     }
 
@@ -333,7 +322,7 @@ async fn identify(live: &Snapshot, memo: &TokenMemo, token: &str) -> Result<Regi
         Ok(registered) => Ok(registered),
         Err(Unidentified::Refused(rejection)) => Err(rejection),
         Err(Unidentified::Ask(inquiry)) => {
-            Box::pin(async { live.auth.inquire(token, inquiry).await.map(|caller| memo::register(live, caller)) }).await
+            Box::pin(async { live.auth.inquire(token, inquiry).await.map(|caller| live.register(caller)) }).await
         }
     }
 }

@@ -17,8 +17,8 @@ pub fn of_client(head: &Head<'_>, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
         return peer.to_canonical();
     }
     let mut nearest = peer.to_canonical();
-    let lines: Vec<_> = head.raw().headers.get_all("x-forwarded-for").iter().collect();
-    let entries = lines.iter().rev().flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
+    let lines = head.raw().headers.get_all("x-forwarded-for").iter().rev();
+    let entries = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
     for entry in entries {
         let Ok(address) = entry.trim().parse::<IpAddr>() else { return nearest };
         nearest = address.to_canonical();

@@ -17,7 +17,7 @@ use super::headers::Observed;
 use super::ids::{Owner, SessionId};
 use super::method::Verb;
 use super::rates::{Rate, Rated, RuleId};
-use super::rejection::{Rejection, Wait, Why};
+use super::rejection::{Rejection, Why};
 use super::route::{Action, PoolId, Route, RouteTable};
 use super::session::{Budget, Session};
 use super::severity::Severity;
@@ -274,11 +274,7 @@ impl<'s> InSession<'s> {
         }
         rated.exceed(RuleId::Budget, budget.severity);
         match budget.severity {
-            // It gets room only with the end of the session.
-            Severity::Enforce => {
-                let left = u32::try_from(session.expires().since(now).as_secs()).unwrap_or(u32::MAX);
-                Err(Rejection::BudgetSpent(Wait(left.max(1))))
-            }
+            Severity::Enforce => Err(session.spent(now)),
             Severity::Warn | Severity::Observe | Severity::Off => Ok(self.admit(grant, now)),
         }
     }

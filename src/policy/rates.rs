@@ -139,9 +139,9 @@ pub enum RuleId {
 }
 
 impl RuleId {
-    /// The names of rules without a number.
+    /// The name of [`Self::OwnRate`].
     pub const OWN_RATE: &str = "client-registry";
-    /// See [`Self::OWN_RATE`].
+    /// That of [`Self::Budget`].
     pub const BUDGET: &str = "session-budget";
 }
 

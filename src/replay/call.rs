@@ -221,12 +221,8 @@ impl Reader {
             return Some(Arc::clone(known));
         }
         let claims = Claims::read(&json!({ "client_id": client, "scope": scope, "exp": 0 }).to_string()).ok()?;
-        let names = live.auth.scopes();
-        let caller = Arc::new(claims.caller(&ClaimRules::default(), names, |text| text.into()).ok()?);
-        let registered = Arc::new(match &live.clients {
-            Some(registry) => registry.clients().register(caller, names),
-            None => Registered::unlisted(caller),
-        });
+        let caller = claims.caller(&ClaimRules::default(), live.auth.scopes(), |text| text.into()).ok()?;
+        let registered = Arc::new(live.register(Arc::new(caller)));
         if self.kept < CALLERS_MAX {
             self.kept += 1;
             let client = self.name(client);

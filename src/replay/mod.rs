@@ -25,7 +25,7 @@ use crate::policy::flow::{Attempt, StepMark};
 use crate::policy::ids::SessionKey;
 use crate::policy::method::Verb;
 use crate::policy::rates::{Per, Rated, RuleId};
-use crate::policy::rejection::{Rejection, Wait};
+use crate::policy::rejection::Rejection;
 use crate::policy::route::Action;
 use crate::policy::session::EndCause;
 use crate::policy::severity::Severity;
@@ -247,7 +247,7 @@ impl Replay {
         match &self.live.sessions.budget {
             Some(budget) if session.take_call(budget) => session.extend(now),
             Some(budget) if budget.severity == Severity::Enforce => {
-                return Some((Rejection::BudgetSpent(Wait(1)), RuleId::BUDGET.into()));
+                return Some((session.spent(now), RuleId::BUDGET.into()));
             }
             Some(_) | None => session.touch(now),
         }
