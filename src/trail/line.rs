@@ -88,10 +88,10 @@ pub struct Line<'l> {
     /// The rate rule that had nothing left for it.
     #[serde(borrow, default, skip_serializing_if = "is_empty")]
     pub rate_rule: Cow<'l, str>,
-    /// The flow that its session follows, if the call is a step of it.
+    /// The flow that its session follows.
     #[serde(borrow, default, skip_serializing_if = "is_empty")]
     pub flow: Cow<'l, str>,
-    /// The step.
+    /// The step of it that the call is.
     #[serde(borrow, default, skip_serializing_if = "is_empty")]
     pub step: Cow<'l, str>,
     /// The step that was done last when it came.
